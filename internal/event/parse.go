@@ -209,14 +209,6 @@ func (e *envelope) take(p place) *Error {
 	}
 }
 
-// first is the byte at pos, 0 at the end.
-func (e *envelope) first() byte {
-	if e.pos < len(e.in) {
-		return e.in[e.pos]
-	}
-	return 0
-}
-
 // objectOr reads one of the event's objects, each of which must have an id.
 func (e *envelope) objectOr(p place, want string) *Error {
 	if e.first() != '{' {

@@ -56,6 +56,14 @@ func arrayIndex[T ~string | ~[]byte](key T) int64 {
 	return v
 }
 
+// first is the byte at pos, 0 at the end.
+func (s *scanner) first() byte {
+	if s.pos < len(s.in) {
+		return s.in[s.pos]
+	}
+	return 0
+}
+
 func (s *scanner) space() {
 	for s.pos < len(s.in) {
 		switch s.in[s.pos] {
@@ -134,28 +142,121 @@ func (s *scanner) name() (raw []byte, escaped bool, err *Error) {
 	return raw, escaped, nil
 }
 
-// value reads the value at pos and appends its canonical form.
+// frame is an open object or list.
+type frame struct {
+	closing byte
+	base    int // of its members
+}
+
+// value reads the value at pos and appends its canonical form. It keeps its own
+// stack: of functions that call each other the compiler cannot tell that dst
+// does not escape.
 func (s *scanner) value(dst []byte) (out []byte, err *Error) {
-	if s.pos < len(s.in) {
-		switch c := s.in[s.pos]; c {
-		case '"':
-			raw, escaped, err := s.str()
-			return appendString(dst, raw, escaped), err
-		case '{':
-			return s.object(dst)
-		case '[':
-			return s.list(dst)
-		case 't':
-			return append(dst, "true"...), s.literal("true")
-		case 'f':
-			return append(dst, "false"...), s.literal("false")
-		case 'n':
-			return append(dst, "null"...), s.literal("null")
+	var (
+		frames [MaxDepth]frame
+		room   [24]member
+		open   int
+	)
+	ms := room[:0] // of all open objects, innermost last
+	for {
+		c := s.first()
+		switch c {
+		case '{', '[':
+			closing := c + 2 // in ASCII, of both
+			dst = append(dst, c)
+			more, err := s.open(closing)
+			if err != nil {
+				return dst, err
+			}
+			if !more {
+				dst = append(dst, closing)
+				break
+			}
+			frames[open] = frame{closing, len(ms)}
+			open++
+			if c == '{' {
+				if dst, ms, err = s.key(dst, ms); err != nil {
+					return dst, err
+				}
+			}
+			continue
 		default:
-			if c == '-' || isDigit(c) {
-				return s.number(dst)
+			if dst, err = s.scalar(dst, c); err != nil {
+				return dst, err
 			}
 		}
+		// A value ended, and with it perhaps what it is in.
+		more := false
+		for !more {
+			if open == 0 {
+				return dst, nil
+			}
+			f := frames[open-1]
+			if dst, ms, more, err = s.after(dst, ms, f); err != nil {
+				return dst, err
+			}
+			if !more {
+				open--
+			}
+		}
+	}
+}
+
+// after goes on behind a value of f: more says that another value follows.
+func (s *scanner) after(dst []byte, ms []member, f frame) (_ []byte, _ []member, more bool, err *Error) {
+	isObject := f.closing == '}'
+	if isObject {
+		ms[len(ms)-1].end = len(dst)
+	}
+	more, err = s.next(f.closing)
+	switch {
+	case err != nil:
+	case more:
+		dst = append(dst, ',')
+		if isObject {
+			dst, ms, err = s.key(dst, ms)
+		}
+	default:
+		if isObject {
+			own := ms[f.base:]
+			if err = s.checkUnique(dst, own); err == nil {
+				dst = sortMembers(dst, own)
+			}
+			ms = ms[:f.base]
+		}
+		dst = append(dst, f.closing)
+	}
+	return dst, ms, more, err
+}
+
+// key reads a key and begins its member.
+func (s *scanner) key(dst []byte, ms []member) ([]byte, []member, *Error) {
+	m := member{at: s.pos, start: len(dst)}
+	raw, escaped, err := s.name()
+	if err != nil {
+		return dst, ms, err
+	}
+	dst = appendString(dst, raw, escaped)
+	m.keyEnd = len(dst)
+	m.index = arrayIndex(m.key(dst))
+	return append(dst, ':'), append(ms, m), nil
+}
+
+// scalar reads the value at pos that begins with c and is no object or list.
+func (s *scanner) scalar(dst []byte, c byte) (out []byte, err *Error) {
+	switch c {
+	case '"':
+		raw, escaped, err := s.str()
+		return appendString(dst, raw, escaped), err
+	case 't':
+		return append(dst, "true"...), s.literal("true")
+	case 'f':
+		return append(dst, "false"...), s.literal("false")
+	case 'n':
+		return append(dst, "null"...), s.literal("null")
+	}
+	if c == '-' || isDigit(c) {
+		return s.number(dst)
 	}
 	return dst, s.unexpected("a value")
 }
@@ -170,68 +271,15 @@ func (s *scanner) literal(word string) *Error {
 	return nil
 }
 
-func (s *scanner) list(dst []byte) (out []byte, err *Error) {
-	dst = append(dst, '[')
-	more, err := s.open(']')
-	for more && err == nil {
-		if dst, err = s.value(dst); err != nil {
-			break
-		}
-		if more, err = s.next(']'); more {
-			dst = append(dst, ',')
-		}
-	}
-	return append(dst, ']'), err
-}
-
-func (s *scanner) object(dst []byte) (out []byte, err *Error) {
-	var room [12]member // few enough for 64 levels of stack
-	ms := room[:0]
-	sorted, last, plain := true, int64(-1), false
-
-	dst = append(dst, '{')
-	more, err := s.open('}')
-	for more && err == nil {
-		m := member{at: s.pos, start: len(dst)}
-		raw, escaped, err := s.name()
-		if err != nil {
-			return dst, err
-		}
-		dst = appendString(dst, raw, escaped)
-		m.keyEnd = len(dst)
-		if m.index = arrayIndex(m.key(dst)); m.index < 0 {
-			plain = true
-		} else {
-			sorted = sorted && !plain && m.index >= last
-			last = m.index
-		}
-		if dst, err = s.value(append(dst, ':')); err != nil {
-			return dst, err
-		}
-		m.end = len(dst)
-		ms = append(ms, m)
-		if more, err = s.next('}'); err != nil {
-			return dst, err
-		}
-		if more {
-			dst = append(dst, ',')
-		}
-	}
-	if err == nil {
-		err = s.checkUnique(dst, ms)
-	}
-	if err == nil && !sorted {
-		dst = sortMembers(dst, ms)
-	}
-	return append(dst, '}'), err
-}
-
 // sortMembers rewrites the members at the end of dst in the order in which
 // JavaScript enumerates them: integer-like keys ascending, then the others as
 // they came (ECMA-262, 10.1.11.1).
 func sortMembers(dst []byte, ms []member) []byte {
+	if slices.IsSortedFunc(ms, byIndex) {
+		return dst
+	}
 	from, to := ms[0].start, len(dst)
-	slices.SortStableFunc(ms, func(a, b member) int { return compareIndex(a.index, b.index) })
+	slices.SortStableFunc(ms, byIndex)
 	for i, m := range ms {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -240,6 +288,8 @@ func sortMembers(dst []byte, ms []member) []byte {
 	}
 	return dst[:from+copy(dst[from:], dst[to:])]
 }
+
+func byIndex(a, b member) int { return compareIndex(a.index, b.index) }
 
 // compareIndex orders what arrayIndex returned: -1 is behind every index.
 func compareIndex(a, b int64) int { return cmp.Compare(uint64(a), uint64(b)) }
