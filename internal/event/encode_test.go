@@ -207,11 +207,11 @@ func TestSuggestFindsSlipsOfThePen(t *testing.T) {
 func TestASampleFitsItsHelper(t *testing.T) {
 	h := &Helper{ID: "expenses", Name: "Daily Expenses", Events: []string{"user.created"}, Fields: []Field{
 		{"amount", Number}, {"category", String}, {"date", String}, {"paid", Boolean}, {"tags", List}, {"7", Number},
-		{"created_at", String}, {"contact-email", String}, {`odd"name`, String}, {"place", Object}, {"title", String}, {"n", Number}}}
+		{"created_at", String}, {"contact-email", String}, {`odd"name`, String}, {"place", Object}, {"title", String}, {"n", Number}, {"dueDate", String}, {"unitURL", String}}}
 	in := Sample(h, Created, "test_1", testNow)
 	const data = `{"7":1,"amount":42.5,"category":"Food & Dining","date":"2025-01-15","paid":true,"tags":["sample"],` +
 		`"created_at":"2025-01-15T13:32:00.123Z","contact-email":"sample@example.com","odd\"name":"Sample odd\"name",` +
-		`"place":{"sample":true},"title":"Sample title","n":1}`
+		`"place":{"sample":true},"title":"Sample title","n":1,"dueDate":"2025-01-15","unitURL":"https://example.com/sample?a=1&b=2"}`
 	if string(in.Data) != data {
 		t.Errorf("data is %s, want\n%s", in.Data, data)
 	}

@@ -1,8 +1,10 @@
 package event
 
 import (
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Sample makes an event for trying out a webhook: of the given type, about
@@ -35,7 +37,7 @@ func Sample(h *Helper, typ, entryID string, now time.Time) *Input {
 }
 
 func appendSampleValue(dst []byte, f Field, now time.Time) []byte {
-	name := strings.ToLower(f.Name)
+	name := snake(f.Name)
 	switch f.Type {
 	case Number:
 		return append(dst, sampleOf(sampleNumbers, name, "1")...)
@@ -93,12 +95,25 @@ func sampleOf(rules []sampleRule, name, otherwise string) string {
 // named reports whether one of the words is a part of a name such as
 // total_amount.
 func named(name string, words ...string) bool {
-	for part := range strings.FieldsFuncSeq(name, func(r rune) bool { return r == '_' || r == '-' || r == ' ' || r == '.' }) {
-		for _, w := range words {
-			if part == w {
-				return true
-			}
+	separates := func(r rune) bool { return r == '_' || r == '-' || r == ' ' || r == '.' }
+	for part := range strings.FieldsFuncSeq(name, separates) {
+		if slices.Contains(words, part) {
+			return true
 		}
 	}
 	return false
+}
+
+// snake writes a name such as totalAmount as total_amount.
+func snake(name string) string {
+	var b strings.Builder
+	lower := false // the character before
+	for _, r := range name {
+		if lower && unicode.IsUpper(r) {
+			b.WriteByte('_')
+		}
+		lower = unicode.IsLower(r)
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
