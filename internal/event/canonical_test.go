@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDataIsWrittenAsJavaScriptWouldWriteIt(t *testing.T) {
@@ -126,5 +127,22 @@ func TestTextThatIsNotUTF8IsStillWrittenAsJSON(t *testing.T) {
 		if got := appendQuoted(nil, row.in); string(got) != row.want {
 			t.Errorf("%q became %s, want %s", row.in, got, row.want)
 		}
+	}
+}
+
+// TestHostileBodiesCostLinearTime takes a fraction of a second; comparing all
+// pairs of keys, or multiplying out an exponent, would take much longer than the limit.
+func TestHostileBodiesCostLinearTime(t *testing.T) {
+	const n = 100_000
+	var keys, nested strings.Builder
+	for i := range n {
+		fmt.Fprintf(&keys, `,"%06x\u0061":1e999999999`, i)
+		fmt.Fprintf(&nested, `,"%d":0`, n-i)
+	}
+	start := time.Now()
+	mustParse(t, withData("{"+keys.String()[1:]+"}"))
+	mustParse(t, withData(strings.Repeat(`{"a":1,"0":`, 50)+"{"+nested.String()[1:]+"}"+strings.Repeat("}", 50)))
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
 	}
 }

@@ -199,8 +199,13 @@ func TestSuggestFindsSlipsOfThePen(t *testing.T) {
 			t.Errorf("Suggest(%q, %q) = %q, want %q", row.word, row.known, got, row.want)
 		}
 	}
-	if d := distance("ca", "abc"); d != 3 {
-		t.Errorf("optimal string alignment of ca and abc is %d, want 3", d)
+	for _, row := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"ab", "ba", 1}, {"ca", "abc", 3}, {"kitten", "sitting", 3}, {"éa", "aé", 1}} {
+		if a, b := distance(row.a, row.b), distance(row.b, row.a); a != row.want || b != row.want {
+			t.Errorf("distance of %q and %q is %d, and %d the other way, want %d", row.a, row.b, a, b, row.want)
+		}
 	}
 }
 

@@ -10,17 +10,18 @@
 //	JSON.stringify(JSON.parse(payload)) === payload
 //
 // unless that would change a number that the sender wrote. Such a number keeps
-// its digits and [Input.Unstable] says so. A payload given back to Parse
-// encodes to the same bytes.
+// its digits and [Input.Unstable] says so. A payload of [FormatPeanuts] given back
+// to Parse encodes, for the same helper, to the same bytes.
 //
 // The package is pure: no clock, no files, no goroutines, no state. All
 // functions may be called concurrently on different values, and [Encode] and
-// [Input.Check] on the same ones. Nothing recurses deeper than MaxDepth, and
-// time and memory grow linearly with the text.
+// [Input.Check] on the same ones. The stack does not grow with the text, and time
+// and memory stay in proportion to it, however hostile it is; sorting keys adds
+// a logarithm.
 //
 // Reading the source: parse.go knows the fields of an event, scan.go the JSON
-// grammar and the order of keys, number.go and text.go the forms of
-// numbers and strings, encode.go the two formats of payloads.
+// grammar and the order of keys, number.go and text.go the forms of numbers and
+// strings, encode.go the two formats of payloads.
 package event
 
 import (

@@ -90,31 +90,26 @@ func runNode(t *testing.T, input []byte, lines int) []string {
 	return answers
 }
 
+// sent is an event that was made for node to judge.
+type sent struct {
+	data  string // as the sender spelled it
+	lossy bool   // it has a number that JavaScript changes
+	in    *Input
+}
+
 func TestPayloadsSurviveNodeOrAreFlagged(t *testing.T) {
 	requireNode(t)
-	const events = 6000
+	const events = 5000
 	g := &generator{Rand: seededRand(t)}
 	h := &Helper{ID: "h", Name: "\u2028 <&> \"é😀\x01", Fields: []Field{{"12", Number}, {"id", String}, {"a\\", List}}}
-	type sent struct {
-		data  string
-		lossy bool
-		in    *Input
-	}
 	var all []sent
 	var input bytes.Buffer
 	for range events {
-		g.lossy = false
-		data := g.object(g.depth())
-		body := fmt.Sprintf("{%s\"event\":\"entry.created\",\"helper\":\"h\",\"entry\":{\"id\":%s,\"data\":%s}}",
-			g.space(), g.pick(`"e"`, `"\u2028\u0000\ud83d\ude00"`, `"\""`), data)
-		in, err := Parse([]byte(body), testNow)
-		if err != nil {
-			t.Fatalf("Parse(%s): %v", body, err)
-		}
-		peanuts, _ := Encode(nil, in, h, FormatPeanuts, "")
-		event, _ := Encode(nil, in, h, FormatEvent, "")
-		all = append(all, sent{data, g.lossy, in})
-		for i, b := range [][]byte{[]byte(data), peanuts, event} {
+		s := g.event(t)
+		peanuts, _ := Encode(nil, s.in, h, FormatPeanuts, "")
+		event, _ := Encode(nil, s.in, h, FormatEvent, "")
+		all = append(all, s)
+		for i, b := range [][]byte{[]byte(s.data), peanuts, event} {
 			if i > 0 {
 				input.WriteByte(' ')
 			}
@@ -125,28 +120,10 @@ func TestPayloadsSurviveNodeOrAreFlagged(t *testing.T) {
 
 	flagged := 0
 	for i, answer := range runNode(t, input.Bytes(), events) {
-		s := all[i]
-		if s.in.Unstable != s.lossy {
-			t.Errorf("unstable is %v, but a number that JavaScript changes was sent: %v\n%s", s.in.Unstable, s.lossy, s.data)
-		}
-		parts := strings.Split(answer, " ")
-		want := "="
-		if s.in.Unstable {
+		if all[i].in.Unstable {
 			flagged++
-			want = "!"
 		}
-		if len(parts) != 3 || parts[1] != want || parts[2] != want {
-			t.Errorf("flagged %v, but node says %q of\n%s\nfrom %s", s.in.Unstable, parts[1:], s.in.Data, s.data)
-		}
-		// What JavaScript reads in the sender's text is what it reads in ours.
-		said, err := base64.StdEncoding.DecodeString(parts[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !s.in.Unstable && string(said) != string(s.in.Data) {
-			t.Errorf("node makes\n%s\nof %s, we\n%s", said, s.data, s.in.Data)
-		}
-		if t.Failed() {
+		if all[i].judge(t, answer); t.Failed() {
 			break
 		}
 	}
@@ -156,11 +133,49 @@ func TestPayloadsSurviveNodeOrAreFlagged(t *testing.T) {
 	}
 }
 
+// judge compares node's answer with what we said of the event.
+func (s *sent) judge(t *testing.T, answer string) {
+	t.Helper()
+	if s.in.Unstable != s.lossy {
+		t.Errorf("unstable is %v, but a number that JavaScript changes was sent: %v\n%s", s.in.Unstable, s.lossy, s.data)
+	}
+	want := "="
+	if s.in.Unstable {
+		want = "!"
+	}
+	parts := strings.Split(answer, " ")
+	if len(parts) != 3 || parts[1] != want || parts[2] != want {
+		t.Errorf("flagged %v, but node says %q of\n%s\nfrom %s", s.in.Unstable, parts[1:], s.in.Data, s.data)
+	}
+	// What JavaScript reads in the sender's text is what it reads in ours.
+	said, err := base64.StdEncoding.DecodeString(parts[0])
+	if err != nil {
+		t.Error(err)
+	}
+	if !s.in.Unstable && string(said) != string(s.in.Data) {
+		t.Errorf("node makes\n%s\nof %s, we\n%s", said, s.data, s.in.Data)
+	}
+}
+
 // generator makes JSON objects of every shape and notation.
 type generator struct {
 	*rand.Rand
 	lossy bool // a number was made that JavaScript changes
 	left  int  // values that may still be made
+}
+
+// event makes an event and parses it.
+func (g *generator) event(t *testing.T) sent {
+	t.Helper()
+	g.lossy = false
+	data := g.object(g.depth())
+	body := fmt.Sprintf("{%s\"event\":\"entry.created\",\"helper\":\"h\",\"entry\":{\"id\":%s,\"data\":%s}}",
+		g.space(), g.pick(`"e"`, `"\u2028\u0000\ud83d\ude00"`, `"\""`), data)
+	in, err := Parse([]byte(body), testNow)
+	if err != nil {
+		t.Fatalf("Parse(%s): %v", body, err)
+	}
+	return sent{data, g.lossy, in}
 }
 
 func (g *generator) pick(words ...string) string { return words[g.IntN(len(words))] }

@@ -86,7 +86,7 @@ func TestANullUserIsNoUser(t *testing.T) {
 }
 
 // TestBrokenTextsAreRefusedAtTheByte has «» around the byte that the error must
-// name, or «» alone at the end of the text.
+// name, or «» alone at the end of the text. It is long because it is a table.
 func TestBrokenTextsAreRefusedAtTheByte(t *testing.T) {
 	deep := func(n int, inner string) string { return strings.Repeat("[", n) + inner + strings.Repeat("]", n) }
 	for _, row := range []struct{ name, code, body string }{
@@ -180,6 +180,7 @@ func TestBrokenTextsAreRefusedAtTheByte(t *testing.T) {
 	}
 }
 
+// TestEventsThatSayTheWrongThingAreRefusedByField is long because it is a table.
 func TestEventsThatSayTheWrongThingAreRefusedByField(t *testing.T) {
 	entry := func(s string) string { return `{"event":"a.b","helper":"h","entry":` + s + `}` }
 	extra := func(s string) string { return `{"event":"a.b","helper":"h","entry":{"id":"e"},` + s + `}` }
