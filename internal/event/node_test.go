@@ -168,7 +168,7 @@ type generator struct {
 func (g *generator) event(t *testing.T) sent {
 	t.Helper()
 	g.lossy = false
-	data := g.object(g.depth())
+	data := g.data()
 	body := fmt.Sprintf("{%s\"event\":\"entry.created\",\"helper\":\"h\",\"entry\":{\"id\":%s,\"data\":%s}}",
 		g.space(), g.pick(`"e"`, `"\u2028\u0000\ud83d\ude00"`, `"\""`), data)
 	in, err := Parse([]byte(body), testNow)
@@ -181,14 +181,22 @@ func (g *generator) event(t *testing.T) sent {
 func (g *generator) pick(words ...string) string { return words[g.IntN(len(words))] }
 func (g *generator) chance(percent int) bool     { return g.IntN(100) < percent }
 
-// depth is how deep the next object may be: the event and the entry take two of
-// MaxDepth levels.
-func (g *generator) depth() int {
+// data is the data of an entry. Now and then it is as deep as it can be: the
+// event and the entry take two of MaxDepth levels.
+func (g *generator) data() string {
 	g.left = 40
-	if g.chance(5) {
-		return MaxDepth - 2
+	if !g.chance(5) {
+		return g.object(1 + g.IntN(5))
 	}
-	return 1 + g.IntN(5)
+	text := g.pick("[]", "{}")
+	for level := MaxDepth - 3; level > 0; level-- {
+		if level > 1 && g.chance(50) {
+			text = "[" + g.number() + "," + text + "]"
+		} else {
+			text = `{"b":` + g.string() + "," + g.pick(`"a"`, `"7"`, `"__proto__"`) + ":" + text + `,"0":` + g.number() + "}"
+		}
+	}
+	return text
 }
 
 func (g *generator) space() string {
@@ -202,7 +210,7 @@ func (g *generator) value(depth int) string {
 	g.left--
 	deep := depth > 0 && g.left > 0
 	switch {
-	case deep && (depth > 6 || g.chance(15)):
+	case deep && g.chance(15):
 		return g.object(depth)
 	case deep && g.chance(20):
 		return g.list(depth)
