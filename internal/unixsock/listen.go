@@ -203,7 +203,8 @@ func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	l := &listener{UnixListener: nl.(*net.UnixListener), path: path}
 	l.SetUnlinkOnClose(false) // package net would remove whatever is there by then
 	if err := l.settle(mode, gid); err != nil {
-		l.Close()
+		l.removeLocked() // not Close, which would wait for the lock that we hold
+		l.UnixListener.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return l, nil
@@ -266,6 +267,10 @@ func (l *listener) remove() {
 		return
 	}
 	defer unlock()
+	l.removeLocked()
+}
+
+func (l *listener) removeLocked() {
 	var st unix.Stat_t
 	if unix.Lstat(l.path, &st) == nil && st.Dev == l.dev && st.Ino == l.ino {
 		os.Remove(l.path)
