@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -90,3 +91,6 @@ type ReplayJob struct {
 	Done      bool
 	Started   time.Time
 }
+
+// ErrBadCursor answers a listing whose cursor was not given out by one.
+var ErrBadCursor = errors.New("bad cursor")

@@ -103,8 +103,10 @@ const (
 	CodeNotFound         = "not_found"          // 404: no such route, webhook, delivery, event or replay
 	CodeMethodNotAllowed = "method_not_allowed" // 405: Allow lists what the route takes
 	CodeInFlight         = "in_flight"          // 409: the delivery is being attempted; try again
-	CodeFinished         = "finished"           // 409: only a held or failed delivery can be discarded
-	CodeHeld             = "held"               // 409: the webhook cannot be tested as it stands
+	CodeFinished         = "finished"           // 409: a delivered delivery cannot be discarded
+	CodeNotFinished      = "not_finished"       // 409: the delivery is still pending
+	CodeRemoved          = "webhook_removed"    // 409: the webhook left the configuration
+	CodeNotTestable      = "not_testable"       // 409: the webhook cannot be tested as it stands
 	CodePayloadExpired   = "payload_expired"    // 410: the payload was let go by retention
 	CodeTooLarge         = "too_large"          // 413: body over 1 MiB
 	CodeUnsupportedType  = "unsupported_media"  // 415: the body is not application/json
