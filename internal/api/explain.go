@@ -121,7 +121,7 @@ func (v *view) explain(s *queue.Summary, d *rest.DeliveryDetail, attempts []deli
 	var text []string
 	switch d.Status {
 	case rest.StatusSuccess:
-		text = append(text, "Delivered"+at(s.Finished)+because(last)+".")
+		text = append(text, delivered(s, last))
 	case rest.StatusFailed:
 		text = append(text, gaveUp(s, last), again(d))
 	case rest.StatusInFlight:
@@ -145,7 +145,7 @@ func (v *view) waiting(s *queue.Summary, last *delivery.Attempt) string {
 		return fmt.Sprintf("Attempt %d is due now and waits for its turn; the last one: %s.", s.Attempts+1, ruleText(last))
 	}
 	in := s.Next.Sub(v.api.Now()).Round(time.Second)
-	return fmt.Sprintf("Attempt %d comes at %s (in %s), because of the last one: %s.", s.Attempts+1, rest.At(s.Next), in, ruleText(last))
+	return fmt.Sprintf("Attempt %d comes at %s (in %s); the last one: %s.", s.Attempts+1, rest.At(s.Next), in, ruleText(last))
 }
 
 func gaveUp(s *queue.Summary, last *delivery.Attempt) string {
@@ -155,7 +155,17 @@ func gaveUp(s *queue.Summary, last *delivery.Attempt) string {
 	case delivery.CodeRemoved:
 		return "Given up" + at(s.Finished) + " because its webhook stayed out of the configuration."
 	}
-	return fmt.Sprintf("Given up%s after %d %s%s.", at(s.Finished), s.Attempts, plural(s.Attempts, "attempt"), because(last))
+	if last == nil {
+		return "Given up" + at(s.Finished) + "."
+	}
+	return fmt.Sprintf("Given up%s after %d %s: %s.", at(s.Finished), s.Attempts, plural(s.Attempts, "attempt"), ruleText(last))
+}
+
+func delivered(s *queue.Summary, last *delivery.Attempt) string {
+	if last == nil {
+		return "Delivered" + at(s.Finished) + "."
+	}
+	return fmt.Sprintf("Delivered%s by attempt %d: %s.", at(s.Finished), last.Number, ruleText(last))
 }
 
 // again says whether a failed delivery can be put back.
@@ -164,13 +174,6 @@ func again(d *rest.DeliveryDetail) string {
 		return "Its payload is gone, so it cannot be retried."
 	}
 	return fmt.Sprintf("It is kept with its payload: POST /v1/deliveries/%s/retry (peanuts-relay retry %s) sends it again.", d.ID, d.ID)
-}
-
-func because(last *delivery.Attempt) string {
-	if last == nil {
-		return ""
-	}
-	return fmt.Sprintf(", attempt %d: %s", last.Number, ruleText(last))
 }
 
 func at(t time.Time) string {
