@@ -91,6 +91,8 @@ func (a *API) classify(r *http.Request, err error) *failure {
 	case errors.Is(err, queue.ErrPayloadExpired):
 		f.status, f.body.Code = http.StatusGone, rest.CodePayloadExpired
 		f.body.Message = "the payload is gone: history.payloads and history.failed say how long payloads are kept"
+	case errors.Is(err, queue.ErrDelivered):
+		f.status, f.body.Code = http.StatusConflict, rest.CodeFinished
 	case errors.Is(err, queue.ErrNotFinished):
 		f.status, f.body.Code = http.StatusConflict, rest.CodeNotFinished
 	case errors.Is(err, queue.ErrNotFound):

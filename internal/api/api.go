@@ -21,16 +21,20 @@ import (
 type Store interface {
 	StoreID() uint64
 	LaneName(queue.Lane) string
-	// Lanes and Stats are made from counters and read nothing from disk.
+	// Lanes and Stats are made from counters and read no rows.
 	Lanes() iter.Seq2[queue.Lane, queue.LaneStats]
 	Stats() queue.Stats
+	// OldestAccepted is the acceptance of the oldest delivery that waits for its
+	// first attempt; zero = none. It costs one seek.
+	OldestAccepted(queue.Lane) (time.Time, error)
 
 	Summary(lane queue.Lane, seq uint64) (queue.Summary, error)
 	Attempts(lane queue.Lane, seq uint64) ([]delivery.Attempt, error)
 	Event(seq uint64) (queue.EventRecord, error)
 	FindEvent(id string) ([]queue.EventRecord, error)
-	// List returns the newest rows first. An error that is neither ErrStopped nor
-	// a storage error means that the cursor is not one of List's.
+	// List returns the newest rows first. A page that is shorter than the limit
+	// and has a next cursor came to the end of the work that one call does. A
+	// cursor that is not one of List's is queue.ErrBadCursor.
 	List(queue.ListQuery) (rows []queue.Summary, next string, err error)
 	CountReplay(queue.ReplayJob) (matched int, err error)
 }

@@ -416,7 +416,7 @@ func TestLastResultIsThatOfTheNewestAttempt(t *testing.T) {
 	if d := last(); d == nil || d.ID != newest {
 		t.Errorf("without an attempt since the start: %+v", d)
 	}
-	w.Feed.Publish([]queue.Change{{Lane: backend, Seq: 1, State: delivery.Pending, Kind: queue.ChangeAttempt}})
+	w.Feed.Publish([]queue.Change{{Lane: backend, Seq: 1, State: delivery.Pending, Kind: rest.KindAttempt}})
 	if d := last(); d == nil || d.StatusCode != 503 {
 		t.Errorf("after an attempt: %+v", d)
 	}
@@ -428,7 +428,7 @@ func TestLastResultIsThatOfTheNewestAttempt(t *testing.T) {
 func TestAStoppedStoreIsUnavailable(t *testing.T) {
 	w := newWorld(t)
 	w.store.err = queue.ErrStopped
-	w.store.stats.State = queue.StateStopped
+	w.store.stats.State = storeStopped
 	w.start(t)
 	_, err := w.client.Deliveries(t.Context(), adminclient.DeliveryQuery{})
 	refused(t, err, 503, rest.CodeUnavailable)
@@ -444,7 +444,7 @@ func TestAStoppedStoreIsUnavailable(t *testing.T) {
 
 func TestLiveButNotReadyWithoutRoom(t *testing.T) {
 	w := newWorld(t)
-	w.store.stats.State = queue.StateNoSpace
+	w.store.stats.State = storeNoSpace
 	w.start(t)
 	if h, err := w.client.Live(t.Context()); err != nil || !h.OK {
 		t.Errorf("live: %+v, %v", h, err)

@@ -55,7 +55,8 @@ func (a *API) getDeliveries(_ http.ResponseWriter, r *http.Request) (any, error)
 		}
 		scanned += len(rows)
 		q.Cursor, page.NextCursor = next, next
-		if next == "" {
+		if next == "" || len(rows) < q.Limit {
+			// The end, or the store has done as much as it does for one page.
 			break
 		}
 	}

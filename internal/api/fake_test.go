@@ -44,7 +44,7 @@ type fakeStore struct {
 
 func newFakeStore(t *testing.T) *fakeStore {
 	return &fakeStore{t: t, lanes: map[queue.Lane]queue.LaneStats{}, rows: map[key]queue.Summary{},
-		attempts: map[key][]delivery.Attempt{}, events: map[uint64]queue.EventRecord{}, stats: queue.Stats{State: queue.StateOK}}
+		attempts: map[key][]delivery.Attempt{}, events: map[uint64]queue.EventRecord{}, stats: queue.Stats{State: storeOK}}
 }
 
 func (s *fakeStore) StoreID() uint64 { return testStore }
@@ -72,6 +72,17 @@ func (s *fakeStore) Stats() queue.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stats
+}
+
+func (s *fakeStore) OldestAccepted(lane queue.Lane) (oldest time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, row := range s.rows {
+		if k.lane == lane && row.State == delivery.Pending && row.Attempts == 0 && (oldest.IsZero() || row.Accepted.Before(oldest)) {
+			oldest = row.Accepted
+		}
+	}
+	return oldest, s.err
 }
 
 func (s *fakeStore) Summary(lane queue.Lane, seq uint64) (queue.Summary, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
 const (
@@ -75,7 +76,7 @@ func (f *Feed) Publish(cs []queue.Change) {
 
 // count is called with f.mu held.
 func (f *Feed) count(c *queue.Change) {
-	if c.Kind != queue.ChangeAttempt && c.Kind != queue.ChangeDropped {
+	if c.Kind != rest.KindAttempt && c.Kind != rest.KindDropped {
 		return
 	}
 	l := f.lanes[c.Lane]
@@ -89,7 +90,7 @@ func (f *Feed) count(c *queue.Change) {
 	case delivery.Failed:
 		l.failed++
 	}
-	if c.Kind != queue.ChangeAttempt {
+	if c.Kind != rest.KindAttempt {
 		return
 	}
 	l.last = c.Seq

@@ -59,10 +59,10 @@ func storyWorld(t *testing.T) (w *world, ids map[string]string) {
 		e.ID, e.Deliveries, e.Skipped = "evt_mine", nil, []queue.Skip{{Lane: alerts, Reason: delivery.SkipDisabled}, {Lane: backend, Reason: delivery.SkipNotSelected}}
 	})
 	w.addEvent(8, func(e *queue.EventRecord) { e.ID, e.Helper, e.Deliveries = "evt_mine", "crm", nil })
-	w.store.stats = queue.Stats{State: queue.StateOK, Events: 8, Deliveries: 6, Success: 1, Failed: 1, Pending: 4, LiveBytes: 4096,
-		Groups: 5, LastSeq: 8, DiskFree: 1 << 40}
+	w.store.stats = queue.Stats{State: storeOK, Events: 8, Deliveries: 6, Success: 1, Failed: 1, Pending: 4, LiveBytes: 4096,
+		Groups: 5, LastSeq: 8, DiskFree: 1 << 40, AcceptMark: 512 << 20}
 	stats := w.store.lanes[backend]
-	stats.Oldest, stats.LiveBytes = epoch.Add(time.Second), 4096
+	stats.LiveBytes = 4096
 	w.store.lanes[backend] = stats
 	w.store.replays = []queue.ReplayJob{{ID: "rep_1", Lane: backend, States: []delivery.State{delivery.Failed}, Since: epoch, Rate: 10,
 		Matched: 5, Requeued: 2, Expired: 1, Started: epoch.Add(time.Minute)}}

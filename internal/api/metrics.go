@@ -8,11 +8,10 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
-	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
-// collector makes the metrics of a scrape from counters in memory; it reads
-// nothing from the store's disk. Names follow
+// collector makes the metrics of a scrape from counters in memory; of the
+// store's rows it reads the oldest one of every lane that has any, by one seek. Names follow
 // https://prometheus.io/docs/practices/naming/. The labels' values are the
 // configured webhooks, and words of fixed lists; every series is there from the
 // first scrape on.
@@ -65,11 +64,11 @@ func (c *collector) ingest(s sample) {
 func (c *collector) store(s sample) {
 	stats := c.api.Store.Stats()
 	s.gauge(desc("queue_live_bytes", "Bytes that pending deliveries count for."), float64(stats.LiveBytes))
-	s.counter(desc("queue_groups_total", "Commits of the queue since the start, each one fsync."), float64(stats.Groups))
+	s.counter(desc("queue_groups_total", "Commits of the queue, each one fsync."), float64(stats.Groups))
 	s.gauge(desc("queue_quarantined_records", "Damaged records set aside."), float64(stats.Quarantined))
 	s.gauge(desc("disk_free_bytes", "Free space of the queue's file system."), float64(stats.DiskFree))
 	state := desc("store_state", "1 for the state that the store is in.", "state")
-	for _, name := range []string{queue.StateOK, queue.StateNoSpace, queue.StateStopped} {
+	for _, name := range []string{storeOK, storeNoSpace, storeStopped} {
 		s.gauge(state, truth(stats.State == name), name)
 	}
 	active := 0
@@ -92,7 +91,7 @@ func (c *collector) webhooks(s sample) {
 		attempts: desc("attempts_total", "Attempts recorded since the start, by class of what went wrong; none = nothing.", "webhook", "code"),
 		state:    desc("deliveries", "Deliveries by state; held and in_flight are parts of pending.", "webhook", "state"),
 		pending:  desc("queue_pending", "Deliveries that are not finished.", "webhook"),
-		oldest:   desc("queue_oldest_age_seconds", "Age of the oldest pending delivery; 0 = none.", "webhook"),
+		oldest:   desc("queue_oldest_age_seconds", "Age of the oldest delivery that waits for its first attempt; 0 = none.", "webhook"),
 		bytes:    desc("queue_webhook_live_bytes", "Bytes that the webhook's pending deliveries count for.", "webhook"),
 		held:     desc("webhook_held", "1 when the webhook makes no attempts for this reason.", "webhook", "reason"),
 	}
@@ -116,7 +115,7 @@ func (c *collector) webhook(s sample, d *webhookDescs, l *fullLane) {
 	s.gauge(d.pending, float64(counts.Pending), name)
 	s.gauge(d.bytes, float64(counts.LiveBytes), name)
 	age := time.Duration(0)
-	if oldest := l.stats.Oldest; !oldest.IsZero() {
+	if oldest := c.api.oldest(l); !oldest.IsZero() {
 		age = max(c.api.Now().Sub(oldest), 0)
 	}
 	s.gauge(d.oldest, age.Seconds(), name)

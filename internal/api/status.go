@@ -9,6 +9,13 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
+// Values of queue.Stats.State.
+const (
+	storeOK      = "ok"
+	storeNoSpace = "no_space"
+	storeStopped = "stopped"
+)
+
 func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := params(r); err != nil {
 		return nil, err
@@ -22,13 +29,14 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	for _, l := range a.lanes() {
 		s.Webhooks = append(s.Webhooks, l.short())
 	}
-	a.queueStatus(&s)
+	stats := a.Store.Stats()
+	a.queueStatus(&s, &stats)
 	for _, job := range a.Dispatcher.Replays() {
 		if !job.Done {
 			s.Replays++
 		}
 	}
-	s.Reasons = append(list(s.Reasons), a.reasons(s.Queue.State)...)
+	s.Reasons = append(list(s.Reasons), a.reasons(&stats)...)
 	if s.State == "" {
 		s.State = rest.StateOK
 		if len(s.Reasons) > 0 {
@@ -40,36 +48,38 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 
 // queueStatus fills in the counters of s.Queue from the store's and from
 // s.Webhooks.
-func (a *API) queueStatus(s *rest.Status) {
-	stats := a.Store.Stats()
+func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 	q := &s.Queue
-	q.State, q.Accepted, q.DiskFree = stats.State, uint64(stats.Deliveries), stats.DiskFree
-	q.Groups, q.Quarantined = stats.Groups, uint64(stats.Quarantined)
+	q.State, q.Accepted, q.DiskFree, q.MinFree = stats.State, stats.Deliveries, stats.DiskFree, stats.AcceptMark
+	q.Groups, q.Quarantined = stats.Groups, stats.Quarantined
 	q.StoreID = storeName(a.Store.StoreID())
 	q.Counts = rest.Counts{Pending: stats.Pending, Success: stats.Success, Failed: stats.Failed, LiveBytes: stats.LiveBytes}
 	for _, l := range s.Webhooks {
 		q.Counts.InFlight += l.Counts.InFlight
 		q.Counts.Held += l.Counts.Held
 	}
-	for _, stats := range a.Store.Lanes() {
-		if t := stats.Oldest; !t.IsZero() && (q.OldestPendingAt.IsZero() || t.Before(q.OldestPendingAt.Time)) {
+	for _, l := range a.lanes() {
+		if t := a.oldest(&l); !t.IsZero() && (q.OldestPendingAt.IsZero() || t.Before(q.OldestPendingAt.Time)) {
 			q.OldestPendingAt = rest.At(t)
 		}
 	}
 }
 
 // reasons are why the daemon does less than it should.
-func (a *API) reasons(store string) []string {
+func (a *API) reasons(stats *queue.Stats) []string {
 	var reasons []string
-	switch store {
-	case queue.StateNoSpace:
+	switch stats.State {
+	case storeNoSpace:
 		reasons = append(reasons, "the disk has too little room: events are refused until there is more")
-	case queue.StateStopped:
+	case storeStopped:
 		reasons = append(reasons, "the store has stopped: the daemon is ending or must be restarted")
+	}
+	if stats.PauseDispatch {
+		reasons = append(reasons, "the disk is nearly full: deliveries are paused until there is more room")
 	}
 	for _, l := range a.lanes() {
 		switch l.Hold {
-		case delivery.HoldMisconfigured, delivery.HoldPluginDown, delivery.HoldStorage:
+		case delivery.HoldMisconfigured, delivery.HoldPluginDown:
 			reasons = append(reasons, "webhook "+l.Shown.ID+" is held: "+heldText(l.Hold))
 		}
 	}
@@ -82,7 +92,7 @@ func (a *API) getLive(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := params(r); err != nil {
 		return nil, err
 	}
-	if a.Store.Stats().State == queue.StateStopped {
+	if a.Store.Stats().State == storeStopped {
 		return unhealthy("the store has stopped")
 	}
 	return rest.Health{OK: true, Reasons: []string{}}, nil
@@ -98,8 +108,8 @@ func (a *API) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 			return unhealthy(err.Error())
 		}
 	}
-	if reasons := a.reasons(a.Store.Stats().State); a.Store.Stats().State != queue.StateOK {
-		return unhealthy(reasons...)
+	if stats := a.Store.Stats(); stats.State != storeOK {
+		return unhealthy(a.reasons(&stats)...)
 	}
 	return rest.Health{OK: true, Reasons: []string{}}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -70,6 +71,20 @@ type fullLane struct {
 	Webhook
 	LaneState
 	stats queue.LaneStats
+}
+
+// oldest is when the oldest delivery was accepted that waits for its first
+// attempt; zero = none, or it cannot be told now.
+func (a *API) oldest(l *fullLane) time.Time {
+	if l.stats.Ready == 0 {
+		return time.Time{}
+	}
+	t, err := a.Store.OldestAccepted(l.Lane)
+	if err != nil {
+		a.Logger.Warn("oldest delivery cannot be told", "webhook", l.Shown.ID, "err", err)
+		return time.Time{}
+	}
+	return t
 }
 
 // lanes are the configured webhooks, in their order, then those that left the

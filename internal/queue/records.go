@@ -33,34 +33,30 @@ type LaneStats struct {
 	// Pending deliveries by track; their sum is what is pending, in flight and
 	// held included.
 	Ready, Waiting, Returning int64
-	LiveBytes                 int64     // what the pending ones count for
-	Success, Failed           int64     // finished and not put back since
-	Oldest                    time.Time // acceptance of the oldest pending one, wall clock; zero = none
+	LiveBytes                 int64 // what the pending ones count for
+	Success, Failed           int64 // finished and not put back since
 }
 
 // Pending is how many deliveries of the lane are not finished.
 func (s LaneStats) Pending() int64 { return s.Ready + s.Waiting + s.Returning }
 
-// Values of Stats.State.
-const (
-	StateOK      = "ok"
-	StateNoSpace = "no_space" // Accept answers *SpaceError
-	StateStopped = "stopped"  // a storage error was met, or the store was closed
-)
-
-// Stats is a snapshot of the whole store; taking one reads nothing from disk.
+// Stats says what the whole store holds.
 type Stats struct {
 	Events      int64 // accepted, ever
-	Deliveries  int64 // made, ever = Success + Failed + Pending
+	Deliveries  int64 // accepted, ever = Success + Failed + Pending
 	Success     int64
 	Failed      int64
 	Pending     int64
 	LiveBytes   int64
-	Groups      uint64 // commits, each one fsync, since Open
+	Groups      int64 // transactions, ever
+	Quarantined int64 // rows that could not be believed, ever
 	LastSeq     uint64
-	DiskFree    int64
-	State       string // one of the State constants
-	Quarantined int64  // damaged records set aside
+
+	DiskFree      int64  // bytes, at most a second old
+	AcceptMark    int64  // below this many free bytes nothing is accepted
+	DispatchMark  int64  // below this many outcomes may not find room: pause
+	PauseDispatch bool   // DiskFree is below DispatchMark
+	State         string // "ok", "no_space", "stopped"
 }
 
 // ListQuery selects rows of the delivery log.
@@ -94,3 +90,6 @@ type ReplayJob struct {
 
 // ErrBadCursor answers a listing whose cursor was not given out by one.
 var ErrBadCursor = errors.New("bad cursor")
+
+// ErrDelivered answers a Drop of what was delivered.
+var ErrDelivered = errors.New("was delivered")

@@ -60,14 +60,14 @@ type Queue struct {
 	Dir             string `json:"dir"`
 	State           string `json:"state"` // ok, no_space, stopped
 	StoreID         string `json:"store_id"`
-	Accepted        uint64 `json:"accepted"` // deliveries ever made; = success + failed + pending
+	Accepted        int64  `json:"accepted"` // deliveries ever made; = success + failed + pending
 	Counts          Counts `json:"counts"`
-	OldestPendingAt Time   `json:"oldest_pending_at"`
-	MaxBytes        int64  `json:"max_bytes"` // of live bytes; then events are refused
+	OldestPendingAt Time   `json:"oldest_pending_at"` // acceptance of the oldest that waits for its first attempt
+	MaxBytes        int64  `json:"max_bytes"`         // of live bytes; then events are refused
 	DiskFree        int64  `json:"disk_free_bytes"`
 	MinFree         int64  `json:"min_free_bytes"` // below it events are refused
-	Groups          uint64 `json:"groups"`         // commits, each one fsync, since the start
-	Quarantined     uint64 `json:"quarantined"`    // damaged records set aside
+	Groups          int64  `json:"groups"`         // commits, each one fsync, ever
+	Quarantined     int64  `json:"quarantined"`    // damaged records set aside
 }
 
 // Lane is the short state of one webhook.
