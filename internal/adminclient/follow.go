@@ -49,24 +49,32 @@ func (c *Client) Follow(ctx context.Context, q FollowQuery) (*Stream, error) {
 		cancel()
 		return nil, err
 	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxLine)
-	return &Stream{ctx: ctx, cancel: cancel, resp: resp, lines: lines}, nil
+	return &Stream{Reader: NewReader(resp.Body), ctx: ctx, cancel: cancel, resp: resp}, nil
 }
 
 // Stream is an open stream of changes. One goroutine reads it; Close may be
 // called from any.
 type Stream struct {
+	*Reader
 	ctx    context.Context // of the request; ends with Close
 	cancel context.CancelFunc
 	resp   *http.Response
-	lines  *bufio.Scanner
 }
 
 // Close ends the stream; a Next that waits returns an error.
 func (s *Stream) Close() {
 	s.cancel()
 	_ = s.resp.Body.Close()
+}
+
+// Next waits for the next element. It returns [ErrStreamEnded] when the daemon
+// stops, and the context's cause when that ended.
+func (s *Stream) Next() (Followed, error) {
+	f, err := s.Reader.Next()
+	if err != nil && s.ctx.Err() != nil {
+		err = context.Cause(s.ctx)
+	}
+	return f, err
 }
 
 // All goes through what comes until the stream ends; the reason is the last
@@ -82,13 +90,23 @@ func (s *Stream) All() iter.Seq2[Followed, error] {
 	}
 }
 
-// Next waits for the next element. It returns [ErrStreamEnded] when the daemon
-// stops, and the context's cause when that ended.
-func (s *Stream) Next() (Followed, error) {
+// Reader decodes the body of a stream (server-sent events, WHATWG HTML section
+// 9.2). It is not for concurrent use.
+type Reader struct{ lines *bufio.Scanner }
+
+// NewReader returns a decoder of r.
+func NewReader(r io.Reader) *Reader {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	return &Reader{lines}
+}
+
+// Next waits for the next element; [ErrStreamEnded] is the end.
+func (r *Reader) Next() (Followed, error) {
 	var name string
 	var data bytes.Buffer
-	for s.lines.Scan() {
-		line := s.lines.Bytes()
+	for r.lines.Scan() {
+		line := r.lines.Bytes()
 		if len(line) == 0 {
 			f, known, err := decodeEvent(name, data.Bytes())
 			if known || err != nil {
@@ -113,18 +131,10 @@ func (s *Stream) Next() (Followed, error) {
 			data.Write(value)
 		}
 	}
-	return Followed{}, s.ended()
-}
-
-func (s *Stream) ended() error {
-	err := s.lines.Err()
-	switch {
-	case s.ctx.Err() != nil:
-		return context.Cause(s.ctx)
-	case err == nil, errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrStreamEnded
+	if err := r.lines.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return Followed{}, fmt.Errorf("read stream: %w", err)
 	}
-	return fmt.Errorf("read stream: %w", err)
+	return Followed{}, ErrStreamEnded
 }
 
 // decodeEvent decodes one server-sent event; known is false for comments and
