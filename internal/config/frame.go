@@ -138,7 +138,11 @@ func (s *source) render(n *yaml.Node, text []rune) (show, rest []rune) {
 	if strings.TrimSpace(string(text)) == "" {
 		return nil, nil
 	}
-	return masked, afterSecret(text)
+	after := afterSecret(text)
+	if n.Style == 0 && masked[len(masked)-1] == '}' && len(after) > 0 {
+		after = after[1:] // that one closes the reference
+	}
+	return masked, after
 }
 
 // afterSecret keeps the closing brackets at the end of a masked token's text,

@@ -117,13 +117,13 @@ type Retry struct {
 	AlsoOn []int `koanf:"also_on" default:"[]" range:"400..499" max:"100" example:"[408, 429]"`
 }
 
-// RetryKeys is what one webhook overrides of [Retry].
+// RetryKeys is what one webhook overrides of [Retry]: nil and 0 inherit.
 type RetryKeys struct {
-	// Overrides the shared `retry.schedule`; nil inherits it.
+	// Overrides the shared `retry.schedule`; inherited when absent.
 	Schedule []time.Duration `koanf:"schedule" range:"1ms..7d" max:"20" example:"[30s, 5m]"`
-	// Overrides the shared `retry.timeout`; 0 inherits it.
+	// Overrides the shared `retry.timeout`; inherited when absent.
 	Timeout time.Duration `koanf:"timeout" range:"1ms..10m" example:"10s"`
-	// Overrides the shared `retry.also_on`; nil inherits it, an empty list retries no 4xx.
+	// Overrides the shared `retry.also_on`; inherited when absent, while an empty list retries no 4xx.
 	AlsoOn []int `koanf:"also_on" range:"400..499" max:"100" example:"[429]"`
 }
 
@@ -168,7 +168,7 @@ type Helper struct {
 	// Like `secret`, for a rotation: two secrets. Not together with `secret`.
 	Secrets []secret.String `koanf:"secrets" max:"2" example:"[\"${file:/etc/peanuts-relay/old}\", \"${file:/etc/peanuts-relay/new}\"]"`
 	// Fields of an entry and their types, in this order. A declared field that a created entry lacks is sent as null; a value that contradicts its type is refused.
-	Fields []Field `koanf:"fields" ids:"field"`
+	Fields []Field `koanf:"fields" ids:"field" example:"{amount: number, tags: list}"`
 	// Further event types besides `entry.created`, `entry.updated` and `entry.deleted`.
 	Events []string `koanf:"events" kind:"event" default:"[]" max:"1000" example:"[user.created, payment.failed]"`
 	// The helper's webhooks by id, at most 4096.
@@ -178,14 +178,12 @@ type Helper struct {
 // Field is one declared field of a helper's entries.
 type Field struct {
 	Name string `koanf:"-id"`
-	// Type of the field's value.
 	Type string `koanf:"-value" enum:"number,string,boolean,list,object" example:"number"`
 }
 
 // Header is one header of a webhook's requests. Names are as in the file.
 type Header struct {
 	Name string `koanf:"-id"`
-	// Value of the header; treated as a secret.
 	Value secret.String `koanf:"-value" example:"Bearer ${file:/etc/peanuts-relay/token}"`
 }
 
@@ -199,13 +197,13 @@ type WebhookKeys struct {
 	Sink string `koanf:"sink" default:"http" later:"yes" example:"http"`
 	// Events that are sent: a word or a list. `create`, `created` and `entry.created` are the same.
 	Events []string `koanf:"events" kind:"words" default:"all" max:"1000" example:"[create, update, delete]"`
-	// Headers added to every request; the values are treated as secrets.
-	Headers []Header `koanf:"headers" ids:"header" max:"100"`
+	// Headers added to every request; the values are treated as secrets. `Content-Type` and `User-Agent` replace the built-in ones.
+	Headers []Header `koanf:"headers" ids:"header" max:"100" example:"{Authorization: \"Bearer ${file:/etc/peanuts-relay/token}\"}"`
 	// Signs the requests; the helper's or the file's when absent.
 	Secret secret.String `koanf:"secret" example:"${env:EXPENSES_SECRET}"`
 	// Like `secret`, for a rotation: two secrets. Not together with `secret`. List the old one first until the receiver has switched.
 	Secrets []secret.String `koanf:"secrets" max:"2" example:"[\"${file:/etc/peanuts-relay/old}\", \"${file:/etc/peanuts-relay/new}\"]"`
-	// How requests are signed: a list of schemes, or `none`.
+	// How requests are signed: a list of schemes, or `none`. The default is the scheme `peanuts`.
 	Signatures Signatures `koanf:"signatures" max:"8" example:"[{scheme: peanuts}, {scheme: standard}]"`
 	// `peanuts` sends the helper and the entry, `event` the generic envelope.
 	Format string `koanf:"format" default:"peanuts" enum:"peanuts,event" example:"event"`
@@ -234,7 +232,7 @@ type Signatures struct {
 type Signature struct {
 	// `peanuts`: `sha256=` and hex HMAC-SHA256 of the body. `hex`: the bare hex. `standard`: Standard Webhooks 1.0.
 	Scheme string `koanf:"scheme" enum:"peanuts,hex,standard" required:"yes" example:"standard"`
-	// Other name of the header; `X-Peanuts-Signature` for `peanuts` and `X-Webhook-Signature` for `hex` when empty. Not for `standard`.
+	// Other name of the header. When empty: `X-Peanuts-Signature` for `peanuts`, `X-Webhook-Signature` for `hex`, `webhook-signature` for `standard`, where it must end in `-signature` and names the other two headers too.
 	Header string `koanf:"header" default:"" example:"X-Peanuts-Signature"`
 }
 

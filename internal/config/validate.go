@@ -145,11 +145,10 @@ func (l *loader) empty(path []string) bool {
 func (l *loader) validateEgress(allow []string) {
 	for i, entry := range allow {
 		path := []string{"egress", "allow", strconv.Itoa(i)}
-		if strings.Contains(entry, "/") {
-			if _, err := netip.ParsePrefix(entry); err == nil {
-				continue
+		if forbidden, ok := allowable(entry); ok {
+			if forbidden {
+				l.problem(path, Finding{Code: codeForbiddenAddr, Message: "link-local, multicast and unspecified addresses are never dialled", Suggestion: "remove the entry"})
 			}
-		} else if _, err := netip.ParseAddr(entry); err == nil || len(entry) <= 253 && hostForm.MatchString(entry) {
 			continue
 		}
 		suggestion := ""
@@ -158,6 +157,43 @@ func (l *loader) validateEgress(allow []string) {
 		}
 		l.problem(path, Finding{Code: codeBadValue, Message: l.named(path, entry, "this") + " is neither a host name nor an address nor a CIDR", Suggestion: suggestion})
 	}
+}
+
+// allowable reports whether an entry of egress.allow has a possible form, and
+// whether it names addresses that are not dialled whatever the file says.
+func allowable(entry string) (forbidden, ok bool) {
+	prefix, err := netip.ParsePrefix(entry)
+	if err != nil {
+		addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(entry, "["), "]"))
+		if err != nil {
+			return false, len(entry) <= 253 && hostForm.MatchString(entry) && !numericHost(entry)
+		}
+		prefix = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
+		if addr.Zone() != "" {
+			return false, false
+		}
+	}
+	addr := prefix.Addr()
+	if addr.Is4In6() {
+		return false, false
+	}
+	return neverDialled(addr) && prefix.Bits() >= 10, true
+}
+
+// numericHost reports whether a name would be read as an IPv4 address in one of
+// its unusual notations (WHATWG URL, "ends in a number").
+func numericHost(name string) bool {
+	last := strings.TrimSuffix(name, ".")
+	last = last[strings.LastIndexByte(last, '.')+1:]
+	if _, err := strconv.ParseUint(last, 0, 64); err == nil {
+		return true
+	}
+	return strings.Trim(last, "0123456789") == ""
+}
+
+func neverDialled(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified()
 }
 
 func (l *loader) validateHelper(c *Config, h *Helper) {

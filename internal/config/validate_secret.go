@@ -11,7 +11,7 @@ import (
 // shortestSecret is what Standard Webhooks 1.0 asks for at least.
 const shortestSecret = 24
 
-// standardPrefix marks a secret that the scheme standard decodes.
+// standardPrefix may stand before a secret of the scheme standard.
 const standardPrefix = "whsec_"
 
 type secretsOf struct {
@@ -63,13 +63,15 @@ func (l *loader) literalSecret(path []string, s secret.String) {
 	}
 }
 
-// goodStandard reports whether the scheme standard can use the secret: its key
-// is what follows whsec_, in base64, or the text itself without that prefix.
+// goodStandard reports whether the scheme standard can use the secret. The
+// libraries of Standard Webhooks decode base64 whether or not it begins with
+// whsec_, some only with the padding and some without.
 func goodStandard(s string) bool {
-	encoded, ok := strings.CutPrefix(s, standardPrefix)
-	if !ok {
-		return s != ""
+	encoded := strings.TrimPrefix(s, standardPrefix)
+	encoding := base64.StdEncoding
+	if !strings.HasSuffix(encoded, "=") {
+		encoding = base64.RawStdEncoding
 	}
-	key, err := base64.StdEncoding.DecodeString(encoded)
-	return err == nil && len(key) > 0
+	key, err := encoding.DecodeString(encoded)
+	return err == nil && len(key) > 0 && !strings.ContainsAny(encoded, "\r\n")
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -168,7 +169,7 @@ func (l *loader) validateHost(u *url.URL, path []string) {
 	host := u.Hostname()
 	addr, err := netip.ParseAddr(host)
 	switch {
-	case err == nil && (addr.Unmap().IsLinkLocalUnicast() || addr.Unmap().IsMulticast() || addr.Unmap().IsUnspecified()):
+	case err == nil && neverDialled(addr):
 		l.problem(path, Finding{Code: codeForbiddenAddr, Message: "the url leads to an address that is never dialled", Suggestion: "link-local, multicast and unspecified addresses are refused"})
 	case err != nil && strings.ContainsAny(host, "%/\\ "):
 		l.problem(path, Finding{Code: codeBadURL, Message: "the host of the url is not valid"})
@@ -182,11 +183,18 @@ func isLoopback(host string, addr netip.Addr) bool {
 	return addr.Unmap().IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
-// reservedHeaders are those that the sink sets itself, or that HTTP needs for
-// framing (RFC 9110 section 7.6.1, RFC 9112).
+// reservedHeaders are those that belong to the connection (RFC 9110 section
+// 7.6.1, RFC 9112), and the encoding, which is never applied.
 func reservedHeaders() []string {
-	return []string{"accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive",
-		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "webhook-id", "webhook-signature", "webhook-timestamp"}
+	return []string{"connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "proxy-authorization",
+		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+}
+
+// takenHeaders are those that cannot carry a signature, because they have a
+// meaning of their own.
+func takenHeaders() []string {
+	return append(reservedHeaders(), "authorization", "content-type", "cookie", "user-agent",
+		"x-peanuts-attempt", "x-peanuts-delivery", "x-peanuts-event", "x-peanuts-event-id", "x-peanuts-test")
 }
 
 func (l *loader) validateHeaders(w *WebhookKeys, path []string) {
@@ -194,7 +202,7 @@ func (l *loader) validateHeaders(w *WebhookKeys, path []string) {
 	for _, h := range w.Headers {
 		at, lower := under(path, h.Name), strings.ToLower(h.Name)
 		switch {
-		case slices.Contains(reservedHeaders(), lower) || strings.HasPrefix(lower, "x-peanuts-"):
+		case slices.Contains(reservedHeaders(), lower) || strings.HasPrefix(lower, "x-peanuts-") || strings.HasPrefix(lower, "webhook-"):
 			l.problemAtKey(at, Finding{Code: codeReservedHeader, Message: "the header " + quote(h.Name) + " is set by the relay", Suggestion: "remove it"})
 		case seen[lower] != "":
 			l.problemAtKey(at, Finding{Code: codeDuplicateHeader, Message: "the header " + quote(h.Name) + " is there twice: case does not matter"})
@@ -219,27 +227,27 @@ func (l *loader) problemAtKey(path []string, f Finding) {
 	}
 }
 
-// headerNames are the headers that a signature occupies. rotating adds those
-// that carry the signature of the second secret.
-func (s *Signature) headerNames(rotating bool) []string {
-	name := s.Header
-	switch {
-	case s.Scheme == "standard":
-		return []string{"webhook-id", "webhook-timestamp", "webhook-signature"}
-	case name == "" && s.Scheme == "hex":
-		name = "X-Webhook-Signature"
-	case name == "":
-		name = "X-Peanuts-Signature"
-	}
-	if rotating {
-		return []string{name, name + "-Previous"}
-	}
-	return []string{name}
-}
+// standardSuffix ends the name of the signature's header in the scheme
+// standard; those of the id and the timestamp are named after it.
+const standardSuffix = "-signature"
 
-// ownHeaders are the headers of the relay that a signature must not replace.
-func ownHeaders() []string {
-	return append(reservedHeaders(), "x-peanuts-event", "x-peanuts-event-id", "x-peanuts-delivery", "x-peanuts-attempt", "x-peanuts-test")
+// headerNames are the headers that a signature occupies, the one for the second
+// secret of a rotation included, so that starting a rotation cannot fail.
+func (s *Signature) headerNames() []string {
+	name := s.Header
+	switch s.Scheme {
+	case "standard":
+		base := "webhook"
+		if len(name) > len(standardSuffix) {
+			base = name[:len(name)-len(standardSuffix)]
+		}
+		return []string{base + "-id", base + "-timestamp", base + standardSuffix}
+	case "hex":
+		name = cmp.Or(name, "X-Webhook-Signature")
+	default:
+		name = cmp.Or(name, "X-Peanuts-Signature")
+	}
+	return []string{name, name + "-Previous"}
 }
 
 func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path []string) {
@@ -256,29 +264,33 @@ func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path [
 	taken := map[string]bool{}
 	for i, s := range w.Signatures.List {
 		item := under(at, strconv.Itoa(i))
-		header := under(item, "header")
-		switch {
-		case s.Header != "" && s.Scheme == "standard":
-			l.problem(header, Finding{Code: codeBadSignature, Message: "the headers of the scheme standard cannot be renamed", Suggestion: "receivers look for webhook-id, webhook-timestamp and webhook-signature"})
-		case s.Header != "" && !headerForm.MatchString(s.Header):
-			l.problem(header, Finding{Code: codeBadHeader, Message: l.named(header, s.Header, "this") + " is not a header name"})
-		case s.Header != "" && slices.Contains(ownHeaders(), strings.ToLower(s.Header)):
-			l.problem(header, Finding{Code: codeReservedHeader, Message: "the header " + l.named(header, s.Header, "") + " is set by the relay"})
-		}
-		for _, name := range s.headerNames(len(r.Secrets) > 1) {
-			if lower := strings.ToLower(name); taken[lower] {
-				l.problem(item, Finding{Code: codeBadSignature, Message: "two signatures use the same header", Suggestion: "give one of them another header"})
-				break
-			}
-		}
-		for _, name := range s.headerNames(len(r.Secrets) > 1) {
+		l.validateSignatureHeader(s, under(item, "header"))
+		clash := false
+		for _, name := range s.headerNames() {
+			clash = clash || taken[strings.ToLower(name)]
 			taken[strings.ToLower(name)] = true
+		}
+		if clash {
+			l.problem(item, Finding{Code: codeBadSignature, Message: "two signatures use the same header", Suggestion: "give one of them another header"})
 		}
 	}
 	for _, own := range w.Headers {
-		if taken[strings.ToLower(own.Name)] && !strings.HasPrefix(strings.ToLower(own.Name), "x-peanuts-") {
+		if taken[strings.ToLower(own.Name)] {
 			l.problemAtKey(under(path, "headers", own.Name), Finding{Code: codeReservedHeader, Message: "the header " + quote(own.Name) + " carries a signature"})
 		}
+	}
+}
+
+func (l *loader) validateSignatureHeader(s Signature, path []string) {
+	lower := strings.ToLower(s.Header)
+	switch {
+	case s.Header == "":
+	case !headerForm.MatchString(s.Header):
+		l.problem(path, Finding{Code: codeBadHeader, Message: l.named(path, s.Header, "this") + " is not a header name"})
+	case slices.Contains(takenHeaders(), lower):
+		l.problem(path, Finding{Code: codeReservedHeader, Message: "the header " + l.named(path, s.Header, "of that name") + " cannot carry a signature", Suggestion: "it has a meaning of its own"})
+	case s.Scheme == "standard" && (!strings.HasSuffix(lower, standardSuffix) || lower == standardSuffix):
+		l.problem(path, Finding{Code: codeBadSignature, Message: "the header of the scheme standard must end in -signature", Suggestion: "the headers of the id and the timestamp are named after it"})
 	}
 }
 
@@ -298,7 +310,7 @@ func (l *loader) validateSigned(r Webhook, path []string) {
 	}
 	for i, s := range r.Secrets {
 		if !goodStandard(s.Reveal()) {
-			l.problemAtKey(path, Finding{Code: codeBadSecret, Message: fmt.Sprintf("secret %d of the webhook begins with whsec_ but is not base64 after it, which the scheme standard needs", i+1)})
+			l.problemAtKey(path, Finding{Code: codeBadSecret, Message: fmt.Sprintf("secret %d of the webhook is not standard base64, which the scheme standard needs", i+1), Suggestion: `make one with: echo "whsec_$(openssl rand -base64 32)"`})
 		}
 	}
 }
