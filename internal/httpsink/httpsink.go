@@ -103,7 +103,7 @@ func New(o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	static, own, err := staticHeaders(&o, u)
+	static, own, err := staticHeaders(&o)
 	if err != nil {
 		return nil, err
 	}

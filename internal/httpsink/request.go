@@ -89,7 +89,7 @@ func basicAuth(user *url.Userinfo) string {
 
 // staticHeaders are the headers that all requests of a webhook share; own are
 // the values of the webhook's own.
-func staticHeaders(o *Options, _ *url.URL) (static http.Header, own []Header, err error) {
+func staticHeaders(o *Options) (static http.Header, own []Header, err error) {
 	agent := o.UserAgent
 	if agent == "" {
 		agent = DefaultUserAgent

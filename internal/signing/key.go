@@ -40,7 +40,7 @@ func standardKey(s secret.String) ([]byte, error) {
 	case strings.ContainsAny(text, "\r\n"):
 		// The decoder would skip these, the libraries do not.
 		return nil, errors.New("it contains a line break")
-	case err != nil && strings.ContainsAny(text, "-_"):
+	case err != nil && strings.ContainsAny(text, "-_") && urlSafe(text):
 		return nil, errors.New("it is not standard base64 but looks like the URL-safe alphabet: replace - by + and _ by /")
 	case err != nil:
 		return nil, errors.New(`it is not base64, which Standard Webhooks libraries decode, with or without "whsec_" before it; ` +
@@ -49,6 +49,11 @@ func standardKey(s secret.String) ([]byte, error) {
 		return nil, errors.New("nothing follows whsec_")
 	}
 	return key, nil
+}
+
+func urlSafe(text string) bool {
+	_, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	return err == nil
 }
 
 // mac computes HMAC-SHA256 with one key. The states in the pool have absorbed

@@ -119,7 +119,7 @@ func parseHex(r resolved, value string) ([]byte, error) {
 	case r.scheme == Hex && prefixed:
 		return nil, bad(`the value starts with "sha256="`, "it looks like scheme peanuts")
 	case len(digits) != hexLen:
-		return nil, bad(fmt.Sprintf("the value has %d hex digits instead of %d", len(digits), hexLen), hintLength(digits))
+		return nil, bad(fmt.Sprintf("the value has %d characters instead of %d hex digits", len(digits), hexLen), hintLength(digits))
 	}
 	got, err := hex.DecodeString(digits)
 	if err != nil {
