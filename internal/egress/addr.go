@@ -121,11 +121,10 @@ func describe(addr netip.Addr) string {
 // (0…) or hexadecimal (0x…), the last filling the rest. ok is false for the
 // plain form, which netip reads, and for names.
 func parseNumeric(host string) (addr netip.Addr, ok bool) {
-	host = strings.TrimSuffix(host, ".")
-	if plain, err := netip.ParseAddr(host); err == nil {
-		return plain, false
+	if _, err := netip.ParseAddr(host); err == nil {
+		return netip.Addr{}, false
 	}
-	parts := strings.Split(host, ".")
+	parts := strings.Split(strings.TrimSuffix(host, "."), ".")
 	if len(parts) > 4 {
 		return netip.Addr{}, false
 	}

@@ -78,6 +78,9 @@ func parseAllow(entry string) (netip.Prefix, string, error) {
 	}
 	bare := strings.TrimSuffix(strings.TrimPrefix(entry, "["), "]")
 	if addr, err := netip.ParseAddr(bare); err == nil {
+		if addr.Zone() != "" {
+			return none, "", errors.New("an address with a zone is never dialled")
+		}
 		return checkPrefix(netip.PrefixFrom(addr, addr.BitLen()))
 	}
 	if strings.Contains(entry, "/") {
@@ -98,10 +101,7 @@ func parseAllow(entry string) (netip.Prefix, string, error) {
 }
 
 func checkPrefix(prefix netip.Prefix) (netip.Prefix, string, error) {
-	switch addr := prefix.Addr(); {
-	case addr.Zone() != "":
-		return prefix, "", errors.New("an address with a zone is link-local and never dialled")
-	case addr.Is4In6():
+	if prefix.Addr().Is4In6() {
 		return prefix, "", errors.New("write IPv4 addresses in their plain form")
 	}
 	prefix = prefix.Masked()
