@@ -137,77 +137,46 @@ func (d *Dispatcher) deliver(ctx context.Context, sink Sink, o *delivery.Outboun
 }
 
 // record hands the outcome to the store and lets the lane draw its conclusions.
+// The sequence stays owned until the commit is reported.
 func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt) {
-	c := queue.Completion{Delivery: *del, Attempt: a}
-	if !retry.Counts(a.Outcome) {
-		// The row stays where it is. It is logged before anyone can attempt it
-		// again, so that the log keeps the order.
-		if a.Outcome != delivery.Interrupted {
-			l.d.store.Complete(c)
-		}
-		l.putBack(s, del, a)
-		return
-	}
 	o := owner{state: ownSettling, attempt: a.Number}
-	if a.State == delivery.Pending {
+	counts := retry.Counts(a.Outcome)
+	switch {
+	case !counts:
+		o.back = del
+	case a.State == delivery.Pending:
 		// Read before the store reads it: no row can be due earlier than this.
 		o.earliest = l.d.store.Now() + a.NextIn.Milliseconds()
 	}
 	l.mu.Lock()
-	l.finished(del)
-	l.owned.set(del.Seq, o) // before Complete: the commit may be reported at once
-	recovered := l.halt.probing && l.halt.trustAgain()
-	change := l.health.note(a, l.d.store.Now())
-	l.kick()
-	l.mu.Unlock()
-	l.d.store.Complete(c)
-	if recovered {
-		l.d.log.Info("webhook is no longer misconfigured", "webhook", s.Webhook)
-	}
-	l.d.report(change, s, del, a)
-}
-
-func (l *lane) finished(del *queue.Delivery) {
 	l.inFlight--
 	if fromReplay(del) {
 		l.order.replaying--
 	}
+	if a.Outcome == delivery.Interrupted { // the store keeps nothing of it
+		l.interrupted(del)
+		l.mu.Unlock()
+		return
+	}
+	l.owned.set(del.Seq, o) // before Complete: the commit may be reported at once
+	var say func()
+	if counts {
+		say = l.conclude(s, del, a)
+	} else {
+		say = l.hold(s, a)
+	}
+	l.kick()
+	l.arm()
+	l.mu.Unlock()
+	l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a})
+	say()
 }
 
-// putBack follows an attempt that used up no try.
-func (l *lane) putBack(s *slot, del *queue.Delivery, a *delivery.Attempt) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.finished(del)
-	now := l.d.store.Now()
-	held := false
-	cur := l.slot()
-	switch a.Outcome {
-	case delivery.RateLimited:
-		l.halt.probingEnded()
-		held = true
-		if l.halt.limit(now, a.RetryAfter) {
-			l.d.log.Info("webhook pauses: rate limited", "webhook", s.Webhook, "for", time.Duration(l.halt.limited-now)*time.Millisecond)
-		}
-	case delivery.Misconfigured:
-		if cur == nil || cur.Generation != s.Generation {
-			break // it speaks of settings that are gone
-		}
-		held = true
-		if l.halt.distrust(now) {
-			l.d.log.Warn("webhook is misconfigured and held", "webhook", s.Webhook, "code", a.Code, "status", a.Status, "err", a.Error)
-		}
-	default:
-		l.halt.probingEnded()
-		if !l.d.stopping.Load() {
-			l.halt.backoff = now + interruptPause
-		}
-	}
-	if held {
-		l.disown(del.Seq)
-		l.reset()
-		l.arm()
-		return
+// interrupted puts a delivery back whose attempt was cut short.
+func (l *lane) interrupted(del *queue.Delivery) {
+	l.halt.probingEnded()
+	if !l.d.stopping.Load() {
+		l.halt.backoff = l.d.store.Now() + interruptPause
 	}
 	l.land(del)
 }
@@ -215,3 +184,42 @@ func (l *lane) putBack(s *slot, del *queue.Delivery, a *delivery.Attempt) {
 // interruptPause keeps a sink that interrupts attempts of its own accord from
 // being called in a busy loop, in ms.
 const interruptPause = 1000
+
+// conclude follows an attempt that counts; what it returns writes the log, once
+// the lock is given up.
+func (l *lane) conclude(s *slot, del *queue.Delivery, a *delivery.Attempt) (say func()) {
+	recovered := l.halt.probing && l.halt.trustAgain()
+	change := l.health.note(a, l.d.store.Now())
+	return func() {
+		if recovered {
+			l.d.log.Info("webhook is no longer misconfigured", "webhook", s.Webhook)
+		}
+		l.d.report(change, s, del, a)
+	}
+}
+
+// hold follows an attempt that used up no try: the sink cannot work for now.
+func (l *lane) hold(s *slot, a *delivery.Attempt) (say func()) {
+	now := l.d.store.Now()
+	if a.Outcome == delivery.RateLimited {
+		l.halt.probingEnded()
+		first := l.halt.limit(now, a.RetryAfter)
+		pause := time.Duration(l.halt.limited-now) * time.Millisecond
+		l.reset()
+		return func() {
+			if first {
+				l.d.log.Info("webhook pauses: rate limited", "webhook", s.Webhook, "for", pause)
+			}
+		}
+	}
+	if cur := l.slot(); cur == nil || cur.Generation != s.Generation {
+		return func() {} // it speaks of settings that are gone
+	}
+	first := l.halt.distrust(now)
+	l.reset()
+	return func() {
+		if first {
+			l.d.log.Warn("webhook is misconfigured and held", "webhook", s.Webhook, "code", a.Code, "status", a.Status, "err", a.Error)
+		}
+	}
+}

@@ -192,10 +192,10 @@ func newWorld(t *testing.T, o Options) *world {
 }
 
 // bubble runs f with a fresh world on a fake clock and stops the dispatcher.
-func bubble(t *testing.T, o Options, f func(w *world)) {
+func bubble(t *testing.T, o Options, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, o)
-		f(w)
+		f(t, w)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 		defer cancel()
 		if err := w.d.Stop(ctx); err != nil {

@@ -288,8 +288,12 @@ func (l *lane) settled(c *queue.Change) {
 	if !ok || o.state != ownSettling || o.attempt != c.Attempts {
 		return
 	}
-	l.disown(c.Seq)
 	l.owned.wakeWaiters()
+	if o.back != nil {
+		l.land(o.back)
+		return
+	}
+	l.disown(c.Seq)
 	if o.earliest != 0 {
 		l.noteDue(o.earliest)
 	}

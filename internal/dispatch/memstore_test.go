@@ -52,7 +52,9 @@ func newMemStore(fail func(string, ...any)) *memStore {
 		epoch: time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
 }
 
-func (s *memStore) Now() int64 { return 1_700_000_000_000 + time.Since(s.epoch).Milliseconds() + s.skew }
+func (s *memStore) Now() int64 {
+	return 1_700_000_000_000 + time.Since(s.epoch).Milliseconds() + s.skew
+}
 
 // accept commits n new deliveries on each of lanes.
 func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
@@ -169,7 +171,7 @@ func (s *memStore) commitBuffer() {
 func (s *memStore) apply(c *queue.Completion) queue.Change {
 	a := c.Attempt
 	r := s.rows[c.Delivery.Lane][c.Delivery.Seq]
-	change := queue.Change{Lane: c.Delivery.Lane, Seq: c.Delivery.Seq, State: a.State, Kind: changeAttempt, Attempts: c.Delivery.Attempts}
+	change := queue.Change{Lane: c.Delivery.Lane, Seq: c.Delivery.Seq, State: a.State, Kind: changeAttempt, Attempts: a.Number}
 	if r == nil || r.del.Track == 0 || r.del.Track != c.Delivery.Track || r.del.Attempts != c.Delivery.Attempts {
 		s.fail("completion of lane %d seq %d attempt %d matches no pending row: %+v", c.Delivery.Lane, c.Delivery.Seq, a.Number, r)
 		return change
@@ -178,7 +180,6 @@ func (s *memStore) apply(c *queue.Completion) queue.Change {
 	if !retry.Counts(a.Outcome) {
 		return change
 	}
-	change.Attempts++
 	r.del.Attempts++
 	r.del.Tries++
 	r.state, r.code = a.State, a.Code

@@ -1,5 +1,7 @@
 package dispatch
 
+import "github.com/peanutsapp/peanuts-relay/internal/queue"
+
 // ownState is why a scan must not hand out a sequence.
 type ownState uint8
 
@@ -14,10 +16,10 @@ const (
 
 type owner struct {
 	state    ownState
-	replay   bool
-	skipped  bool  // ownAsked: a scan passed over it meanwhile
-	attempt  int   // ownSettling: number of the attempt
-	earliest int64 // ownSettling: not due before this relay time; 0 = no retry follows
+	skipped  bool            // ownAsked: a scan passed over it meanwhile
+	attempt  int             // ownSettling: number of the attempt
+	earliest int64           // ownSettling: not due before this relay time; 0 = no retry follows
+	back     *queue.Delivery // ownSettling: the attempt used up no try and the row stays where it is
 }
 
 // owned is the set of sequences that scans skip. The lane's lock guards it.

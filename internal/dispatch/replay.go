@@ -128,6 +128,7 @@ func (l *lane) nextStep() int64 {
 		return 0
 	}
 	j := l.jobs[0]
+	j.earn(l.d.store.Now())
 	if j.tokens >= 1 {
 		return 0 // it waits for room, which the end of an attempt makes
 	}

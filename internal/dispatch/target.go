@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,14 +95,15 @@ func (s *slot) concurrency() int { return max(s.Concurrency, 1) }
 // zero: Apply, which holds the slots, or a claim under the lock of a lane, which
 // Apply takes before it lets go of the slots.
 type sinkUse struct {
-	sink Sink
-	n    atomic.Int64
+	sink   Sink
+	n      atomic.Int64
+	closed sync.Once // a Test that comes after Stop must not close again
 }
 
 func (u *sinkUse) acquire() { u.n.Add(1) }
 
 func (u *sinkUse) release() {
 	if u != nil && u.n.Add(-1) == 0 {
-		u.sink.Close()
+		u.closed.Do(u.sink.Close)
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestTheTimetableIsKeptToTheSecondAndThenTheDeliveryIsFailed(t *testing.T) {
-	bubble(t, Options{}, func(w *world) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
 		w.d.Apply([]*Target{target(1, 4, w.recv.sink("a", down))})
 		w.d.Start()
 		begin := time.Now()
@@ -36,7 +36,7 @@ func TestTheTimetableIsKeptToTheSecondAndThenTheDeliveryIsFailed(t *testing.T) {
 
 func TestA72HourOutage(t *testing.T) {
 	const perHour, hours = 5, 72
-	bubble(t, Options{ringSize: 16}, func(w *world) {
+	bubble(t, Options{ringSize: 16}, func(t *testing.T, w *world) {
 		begin := time.Now()
 		back := begin.Add(hours * time.Hour)
 		tgt := target(1, 8, w.recv.sink("a", until(back, after(20*time.Millisecond, down), ok)))
