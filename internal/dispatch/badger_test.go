@@ -23,6 +23,7 @@ type site struct {
 	recv    *receiver
 	lanes   []queue.Lane
 	changed chan struct{}
+	wall    func() time.Time // the store's wall clock; nil = time.Now
 }
 
 func newSite(t *testing.T, lanes int) *site {
@@ -35,7 +36,7 @@ func newSite(t *testing.T, lanes int) *site {
 func (s *site) open(lanes int) {
 	s.t.Helper()
 	var d atomic.Pointer[Dispatcher]
-	store, err := queue.Open(context.Background(), queue.Options{Dir: s.dir, MinFree: 1,
+	store, err := queue.Open(context.Background(), queue.Options{Dir: s.dir, MinFree: 1, Now: s.wall,
 		OnReady: func(ds []queue.Delivery) {
 			if d := d.Load(); d != nil {
 				d.Offer(ds)
@@ -300,29 +301,55 @@ func TestOnBadgerAnOperatorRetriesAndDrops(t *testing.T) {
 	s.wantArrivals(seqs, 1, 2)
 }
 
-func TestOnBadgerTheTimetableIsKeptToTheSecond(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		s := &site{t: t, dir: dir + "/queue", recv: newReceiver(t.Errorf), changed: make(chan struct{}, 1)}
-		s.open(1)
-		s.apply(down, "", standard.Schedule...)
-		s.d.Start()
-		begin := time.Now()
-		s.accept(1)
-		time.Sleep(37 * time.Minute)
-		want := []time.Duration{0, time.Minute, 6 * time.Minute, 36 * time.Minute}
-		seen := s.recv.arrivals()
-		if len(seen) != len(want) {
-			t.Errorf("%d attempts, want %d", len(seen), len(want))
+// wantTimetable fails unless the one delivery of a bubble was attempted as the
+// product's schedule says.
+func (s *site) wantTimetable(t *testing.T, begin time.Time) {
+	t.Helper()
+	want := []time.Duration{0, time.Minute, 6 * time.Minute, 36 * time.Minute}
+	seen := s.recv.arrivals()
+	if len(seen) != len(want) {
+		t.Fatalf("%d attempts, want %d", len(seen), len(want))
+	}
+	for i, a := range seen {
+		if late := a.at.Sub(begin) - want[i]; late < 0 || late >= time.Second {
+			t.Errorf("attempt %d came at %v, want %v", a.attempt, a.at.Sub(begin), want[i])
 		}
-		for i, a := range seen {
-			if late := a.at.Sub(begin) - want[i]; late < 0 || late >= time.Second {
-				t.Errorf("attempt %d came at %v, want %v", a.attempt, a.at.Sub(begin), want[i])
-			}
-		}
-		if st := s.store.Stats(); st.Failed != 1 || st.Pending != 0 {
-			t.Errorf("stats: %+v", st)
-		}
-		s.close()
-	})
+	}
+	if st := s.store.Stats(); st.Failed != 1 || st.Pending != 0 {
+		t.Errorf("stats: %+v", st)
+	}
+}
+
+func TestOnBadgerTheTimetableIsKeptWhateverTheWallClockDoes(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, row := range []struct {
+		name  string
+		jumps []time.Duration
+	}{
+		{"steady", []time.Duration{0, 0, 0}},
+		{"a year ahead", []time.Duration{year, year, year}},
+		{"a year back", []time.Duration{-year, -year, -year}},
+		{"to and fro", []time.Duration{year, -year, 36 * time.Hour}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				var skew atomic.Int64
+				s := &site{t: t, dir: dir + "/queue", recv: newReceiver(t.Errorf), changed: make(chan struct{}, 1),
+					wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(skew.Load())) }}
+				s.open(1)
+				s.apply(down, "", standard.Schedule...)
+				s.d.Start()
+				begin := time.Now()
+				s.accept(1)
+				for _, jump := range row.jumps {
+					time.Sleep(30 * time.Second)
+					skew.Store(int64(jump))
+				}
+				time.Sleep(37 * time.Minute)
+				s.wantTimetable(t, begin)
+				s.close()
+			})
+		})
+	}
 }
