@@ -197,13 +197,15 @@ func newWorld(t *testing.T, o Options) *world {
 func bubble(t *testing.T, o Options, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, o)
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+			defer cancel()
+			if err := w.d.Stop(ctx); err != nil {
+				t.Errorf("stop: %v", err)
+			}
+			time.Sleep(time.Second) // the store's last commit
+		}()
 		f(t, w)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-		defer cancel()
-		if err := w.d.Stop(ctx); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-		time.Sleep(time.Second) // the store's last commit
 	})
 }
 
