@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,6 +35,17 @@ type conn struct {
 	remote string
 	opened time.Time
 	phases delivery.Phases
+	ended  atomic.Bool // reading failed: the other end closed or reset it
+}
+
+// Read notes the end of the connection. net/http takes a line that was cut off
+// for a whole one and then complains of its form.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
