@@ -25,8 +25,6 @@ type dialer struct {
 	timeout time.Duration
 	control func(network, address string, c syscall.RawConn) error
 	tls     *tls.Config // for dialTLS
-
-	resolver *net.Resolver // nil = the system's; tests have their own
 }
 
 // conn is a connection with what there is to tell about its birth.
@@ -66,8 +64,7 @@ func (d *dialer) open(ctx context.Context, network, address string) (*conn, erro
 	at.mu.Unlock()
 	nd := net.Dialer{
 		// net/http lets a dial go on after the attempt has ended.
-		Timeout:  d.timeout,
-		Resolver: d.resolver,
+		Timeout: d.timeout,
 		Control: func(network, address string, c syscall.RawConn) error {
 			at.mu.Lock()
 			at.addr = address
