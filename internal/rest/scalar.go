@@ -10,7 +10,8 @@ import (
 // TimeLayout is how every time is written.
 const TimeLayout = "2006-01-02T15:04:05.000Z"
 
-// Time is a moment. The zero value, for "not yet" or "never", is null.
+// Time is a moment. The zero value, for "not yet" or "never", is null; what lies
+// beyond the year 9999 is written as its end.
 type Time struct{ time.Time }
 
 // At is the Time of t; the zero time stays zero.
@@ -21,7 +22,12 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	if t.IsZero() {
 		return []byte("null"), nil
 	}
-	return t.UTC().AppendFormat(nil, `"`+TimeLayout+`"`), nil
+	u := t.UTC()
+	if u.Year() > 9999 {
+		// RFC 3339 has four digits for the year.
+		u = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
+	}
+	return u.AppendFormat(nil, `"`+TimeLayout+`"`), nil
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler]; it takes any RFC 3339
