@@ -152,6 +152,16 @@ func TestARealStoreTellsTheWholeStory(t *testing.T) {
 		status.Queue.Counts.Pending != 3 || status.Queue.OldestPendingAt.IsZero() || status.Queue.MinFree == 0 {
 		t.Errorf("status: %+v, %v", status.Queue, err)
 	}
+	actOnFailed(t, w, dead.ID)
+	_, err = w.client.Deliveries(ctx, adminclient.DeliveryQuery{Cursor: "1.1garbage"})
+	refused(t, err, 400, rest.CodeBadRequest)
+}
+
+// actOnFailed counts, replays, retries and drops the one failed delivery of
+// expenses.backend.
+func actOnFailed(t *testing.T, w *world, dead string) {
+	t.Helper()
+	ctx := t.Context()
 	replay, err := w.client.Replay(ctx, "expenses.backend", rest.ReplayRequest{Since: "1h", DryRun: true})
 	if err != nil || replay.Matched != 1 {
 		t.Errorf("dry run: %+v, %v", replay, err)
@@ -163,17 +173,15 @@ func TestARealStoreTellsTheWholeStory(t *testing.T) {
 	if _, err := w.client.CancelReplay(ctx, job.ID); err != nil {
 		t.Error(err)
 	}
-	if d, err := w.client.Retry(ctx, dead.ID); err != nil || d.Status != rest.StatusPending || d.Attempts != 1 {
+	if d, err := w.client.Retry(ctx, dead); err != nil || d.Status != rest.StatusPending || d.Attempts != 1 {
 		t.Errorf("retry: %+v, %v", d, err)
 	}
-	if _, err := w.client.Drop(ctx, dead.ID); err != nil {
+	if _, err := w.client.Drop(ctx, dead); err != nil {
 		t.Error(err)
 	}
-	if d, err := w.client.Delivery(ctx, dead.ID); err != nil || d.Status != rest.StatusFailed || d.Code != string(delivery.CodeDropped) {
+	if d, err := w.client.Delivery(ctx, dead); err != nil || d.Status != rest.StatusFailed || d.Code != string(delivery.CodeDropped) {
 		t.Errorf("dropped: %+v, %v", d.Delivery, err)
 	}
-	_, err = w.client.Deliveries(ctx, adminclient.DeliveryQuery{Cursor: "1.1garbage"})
-	refused(t, err, 400, rest.CodeBadRequest)
 }
 
 func TestARealStoreIsListedToTheEnd(t *testing.T) {
