@@ -53,5 +53,5 @@ func (a *app) configShow() error {
 		}
 		return invalidConfig(err, path)
 	}
-	return config.Show(a.Out, cfg)
+	return cfg.Show(a.Out)
 }
