@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -147,4 +148,22 @@ func TestColourIsForTerminalsOnlyAndNeverWithNoColor(t *testing.T) {
 			t.Errorf("%s: colour %v, want %v: %q", c.name, got, c.want, stderr)
 		}
 	}
+}
+
+// lockedBuffer is written by one goroutine while another reads it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -36,6 +36,7 @@ const pollEvery = 20 * time.Millisecond
 //	waitfor FILE                         until it exists
 //	waitfor unix:PATH                    until something listens on the socket
 //	waitfor URL                          until it answers 200
+//	fill FILE...                         replaces @NAME@ by the variable of that name
 //	freeport NAME                        sets NAME to 127.0.0.1:PORT
 //	post URL FILE NAME:VALUE...          posts the file with headers; "status" tells the answer, the body is in the file post.out
 //	status CODE                          the last post was answered so
@@ -53,6 +54,7 @@ func Params(dir string) testscript.Params {
 			"exits":      exits,
 			"eventually": eventually,
 			"waitfor":    waitfor,
+			"fill":       fill,
 			"freeport":   freeport,
 			"post":       post,
 			"status":     status,
@@ -163,6 +165,16 @@ func poll(ts *testscript.TestScript, what string, done func() bool) {
 			ts.Fatalf("waited %v for %s", Patience, what)
 		case <-tick.C:
 		}
+	}
+}
+
+// fill leaves ${…} alone, which means something in a configuration file.
+func fill(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) == 0, "fill FILE...")
+	placeholder := regexp.MustCompile(`@[A-Z_]+@`)
+	for _, name := range args {
+		text := placeholder.ReplaceAllStringFunc(ts.ReadFile(name), func(p string) string { return ts.Getenv(strings.Trim(p, "@")) })
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
 	}
 }
 
