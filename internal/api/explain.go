@@ -1,0 +1,210 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+// ruleText is the rule that decided after attempt t, as a sentence that says
+// what the receiver or the sink did and how to have it otherwise.
+func ruleText(t *delivery.Attempt) string {
+	text := ruleSentence(t)
+	if t.State == delivery.Pending && t.RetryAfter > 0 && t.NextIn > 0 {
+		text += fmt.Sprintf("; it asked for %s with Retry-After, which can lengthen the wait up to 1h and never shortens it", t.RetryAfter)
+	}
+	return text
+}
+
+func ruleSentence(t *delivery.Attempt) string {
+	what := happened(t)
+	switch t.Rule {
+	case delivery.RuleDelivered:
+		return what + ": the receiver accepted it"
+	case delivery.RuleSkipped:
+		return "the sink had nothing to do for this event, which counts as success"
+	case delivery.RuleRedirect:
+		return what + ": redirects are final and never followed, because a followed POST becomes an empty GET; set url to where it points"
+	case delivery.RuleClientError:
+		return fmt.Sprintf("%s: 4xx is final; add %d to retry.also_on to retry it", what, t.Status)
+	case delivery.RuleAlsoOn:
+		return fmt.Sprintf("%s: retried because retry.also_on lists %d", what, t.Status)
+	case delivery.RuleServerError:
+		return what + ": 5xx is retried"
+	case delivery.RuleNetwork:
+		return what + ": errors of the network are retried"
+	case delivery.RuleSinkRetry:
+		return what + ": the sink asked for another attempt"
+	case delivery.RuleRejected:
+		if t.Code == delivery.CodeForbiddenAddr {
+			return what + ": refused for good; if the address is meant, name its host or network in egress.allow"
+		}
+		return what + ": refused for good"
+	case delivery.RuleExhausted:
+		return what + ": it would be retried, but retry.schedule is used up"
+	case delivery.RuleRateLimited:
+		return what + ": the sink asked the whole webhook to pause; no attempt is used up"
+	case delivery.RuleMisconfigured:
+		return what + ": the settings cannot work, so the webhook is held until they change; no attempt is used up"
+	case delivery.RuleInterrupted:
+		return "the daemon stopped during the attempt, which is not counted"
+	case delivery.RuleDamaged:
+		return "the stored payload no longer matches its checksum, so it is not sent"
+	case delivery.RuleDropped:
+		return "an operator discarded it"
+	}
+	return what
+}
+
+// happened is what an attempt met, in few words.
+func happened(t *delivery.Attempt) string {
+	if t.Status != 0 && (t.Code == "" || t.Code == delivery.CodeStatus || t.Code == delivery.CodeRedirect) {
+		return fmt.Sprintf("HTTP %d", t.Status)
+	}
+	switch t.Code {
+	case "":
+		return "no error"
+	case delivery.CodeTimeout:
+		return "no complete answer within retry.timeout"
+	case delivery.CodeDNS:
+		return "the host name did not resolve"
+	case delivery.CodeConnect:
+		return "no connection could be made"
+	case delivery.CodeTLS:
+		return "the TLS handshake failed"
+	case delivery.CodeConnection:
+		return "the connection broke"
+	case delivery.CodeProtocol:
+		return "the answer was not HTTP or beyond the limits"
+	case delivery.CodeForbiddenAddr:
+		return "the host resolved to an address that must not be dialled"
+	case delivery.CodeProxy:
+		return "the proxy refused or failed"
+	case delivery.CodePanic:
+		return "the sink failed internally"
+	}
+	return "error " + string(t.Code)
+}
+
+// heldText says why a lane makes no attempts, and what ends that.
+func heldText(reason delivery.HoldReason) string {
+	switch reason {
+	case "":
+		return ""
+	case delivery.HoldDisabled:
+		return "the webhook is disabled (enabled: false); its deliveries go on when it is enabled"
+	case delivery.HoldRemoved:
+		return "the webhook is no longer in the configuration; its deliveries go on when its id returns, or can be dropped"
+	case delivery.HoldMisconfigured:
+		return "its sink says that the settings cannot work; its deliveries go on when the settings change"
+	case delivery.HoldPluginDown:
+		return "its plugin is not ready; its deliveries go on when the plugin is"
+	case delivery.HoldRateLimited:
+		return "its sink asked for a pause; its deliveries go on by themselves"
+	case delivery.HoldStorage:
+		return "the disk is nearly full, so that outcomes could not be recorded; its deliveries go on when there is room"
+	}
+	return string(reason)
+}
+
+// explain says why a delivery is where it is and what comes next.
+func (v *view) explain(s *queue.Summary, d *rest.DeliveryDetail, attempts []delivery.Attempt) []string {
+	var last *delivery.Attempt
+	if len(attempts) > 0 {
+		last = &attempts[len(attempts)-1]
+	}
+	var text []string
+	switch d.Status {
+	case rest.StatusSuccess:
+		text = append(text, delivered(s, last))
+	case rest.StatusFailed:
+		text = append(text, gaveUp(s, last), again(d))
+	case rest.StatusInFlight:
+		text = append(text, fmt.Sprintf("Attempt %d is under way.", s.Attempts+1))
+	case rest.StatusHeld:
+		text = append(text, "Held because "+heldText(v.lane(s.Lane).Hold)+".", "Nothing is lost and no attempt is used up while it is held.")
+	default:
+		text = append(text, v.waiting(s, last))
+	}
+	if s.Unstable {
+		text = append(text, "A number in the payload loses digits when JavaScript parses it, so a receiver that signs JSON.stringify(JSON.parse(body)) finds another signature; one that signs the raw body does not.")
+	}
+	return text
+}
+
+func (v *view) waiting(s *queue.Summary, last *delivery.Attempt) string {
+	if last == nil {
+		return fmt.Sprintf("Not attempted yet: it is due now and waits for its turn on webhook %s.", v.lane(s.Lane).Shown.ID)
+	}
+	if s.Next.IsZero() || !s.Next.After(v.api.Now()) {
+		return fmt.Sprintf("Attempt %d is due now and waits for its turn; the last one: %s.", s.Attempts+1, ruleText(last))
+	}
+	in := s.Next.Sub(v.api.Now()).Round(time.Second)
+	return fmt.Sprintf("Attempt %d comes at %s (in %s); the last one: %s.", s.Attempts+1, rest.At(s.Next), in, ruleText(last))
+}
+
+func gaveUp(s *queue.Summary, last *delivery.Attempt) string {
+	switch s.Code {
+	case delivery.CodeDropped:
+		return "Discarded by an operator" + at(s.Finished) + "."
+	case delivery.CodeRemoved:
+		return "Given up" + at(s.Finished) + " because its webhook stayed out of the configuration."
+	}
+	if last == nil {
+		return "Given up" + at(s.Finished) + "."
+	}
+	return fmt.Sprintf("Given up%s after %d %s: %s.", at(s.Finished), s.Attempts, plural(s.Attempts, "attempt"), ruleText(last))
+}
+
+func delivered(s *queue.Summary, last *delivery.Attempt) string {
+	if last == nil {
+		return "Delivered" + at(s.Finished) + "."
+	}
+	return fmt.Sprintf("Delivered%s by attempt %d: %s.", at(s.Finished), last.Number, ruleText(last))
+}
+
+// again says whether a failed delivery can be put back.
+func again(d *rest.DeliveryDetail) string {
+	if d.PayloadExpired {
+		return "Its payload is gone, so it cannot be retried."
+	}
+	return fmt.Sprintf("It is kept with its payload: POST /v1/deliveries/%s/retry (peanuts-relay retry %s) sends it again.", d.ID, d.ID)
+}
+
+func at(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " at " + rest.At(t).String()
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
+}
+
+// explainSkip says why webhook w got no delivery of an event of a type.
+func explainSkip(w Webhook, reason delivery.SkipReason, eventType string) string {
+	switch {
+	case reason == delivery.SkipDisabled && w.isRemoved():
+		return fmt.Sprintf("webhook %s was disabled when the event came, and has left the configuration since", w.Shown.ID)
+	case reason == delivery.SkipDisabled && w.Shown.Enabled:
+		return fmt.Sprintf("webhook %s was disabled when the event came, and has been enabled since", w.Shown.ID)
+	case reason == delivery.SkipDisabled:
+		return fmt.Sprintf("webhook %s is disabled (enabled: false)", w.Shown.ID)
+	case w.isRemoved():
+		return fmt.Sprintf("webhook %s did not listen to %s when the event came, and has left the configuration since", w.Shown.ID, eventType)
+	case slices.Contains(w.Shown.Events, eventType):
+		return fmt.Sprintf("webhook %s did not listen to %s when the event came, and does so since", w.Shown.ID, eventType)
+	case len(w.Shown.Events) == 0:
+		return fmt.Sprintf("webhook %s listens to no events", w.Shown.ID)
+	}
+	return fmt.Sprintf("webhook %s listens to %s only", w.Shown.ID, strings.Join(w.Shown.Events, ", "))
+}

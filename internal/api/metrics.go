@@ -1,0 +1,145 @@
+package api
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/id"
+)
+
+// collector makes the metrics of a scrape from counters in memory; of the
+// store's rows it reads the oldest one of every lane that has any, by one seek. Names follow
+// https://prometheus.io/docs/practices/naming/. The labels' values are the
+// configured webhooks, and words of fixed lists; every series is there from the
+// first scrape on.
+type collector struct{ api *API }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("peanuts_relay_"+name, help, labels, nil)
+}
+
+// Describe sends nothing: the collector is unchecked, its descriptions are made
+// where the values are.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// sample writes metrics to one scrape.
+type sample struct{ ch chan<- prometheus.Metric }
+
+func (s sample) counter(d *prometheus.Desc, v float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+func (s sample) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	s := sample{ch}
+	status := c.api.Status()
+	s.gauge(desc("build_info", "Always 1; the labels say which build runs.", "version", "commit", "go_version"), 1,
+		status.Version, status.Commit, status.GoVersion)
+	s.gauge(desc("start_time_seconds", "Unix time of the daemon's start."), float64(status.StartedAt.UnixMilli())/1000)
+	s.gauge(desc("config_generation", "Counts the configurations that ran since the start."), float64(status.Config.Generation))
+	c.ingest(s)
+	c.store(s)
+	c.webhooks(s)
+	s.gauge(desc("stream_readers", "Readers of the stream of changes."), float64(c.api.Feed.readers()))
+}
+
+func (c *collector) ingest(s sample) {
+	in := c.api.Ingest()
+	s.counter(desc("events_accepted_total", "Events written to disk and acknowledged."), float64(in.Accepted))
+	s.counter(desc("events_duplicate_total", "Events answered with the first answer to the same id or key."), float64(in.Duplicates))
+	s.counter(desc("unstable_json_total", "Accepted events with a number that JavaScript does not keep."), float64(in.Unstable))
+	rejected := desc("events_rejected_total", "Events refused, by reason.", "reason")
+	for _, r := range in.Rejected {
+		s.counter(rejected, float64(r.Count), r.Reason)
+	}
+}
+
+func (c *collector) store(s sample) {
+	stats := c.api.Store.Stats()
+	s.gauge(desc("queue_live_bytes", "Bytes that pending deliveries count for."), float64(stats.LiveBytes))
+	s.counter(desc("queue_groups_total", "Commits of the queue, each one fsync."), float64(stats.Groups))
+	s.gauge(desc("queue_quarantined_records", "Damaged records set aside."), float64(stats.Quarantined))
+	s.gauge(desc("disk_free_bytes", "Free space of the queue's file system."), float64(stats.DiskFree))
+	state := desc("store_state", "1 for the state that the store is in.", "state")
+	for _, name := range []string{storeOK, storeNoSpace, storeStopped} {
+		s.gauge(state, truth(stats.State == name), name)
+	}
+	active := 0
+	for _, job := range c.api.Dispatcher.Replays() {
+		if !job.Done {
+			active++
+		}
+	}
+	s.gauge(desc("replays_active", "Replays under way."), float64(active))
+}
+
+// webhookDescs are the descriptions of the series that every webhook has.
+type webhookDescs struct {
+	finished, attempts, state, pending, oldest, bytes, held *prometheus.Desc
+}
+
+func (c *collector) webhooks(s sample) {
+	d := webhookDescs{
+		finished: desc("deliveries_finished_total", "Deliveries that became success or failed since the start.", "webhook", "outcome"),
+		attempts: desc("attempts_total", "Attempts recorded since the start, by class of what went wrong; none = nothing.", "webhook", "code"),
+		state:    desc("deliveries", "Deliveries by state; held and in_flight are parts of pending.", "webhook", "state"),
+		pending:  desc("queue_pending", "Deliveries that are not finished.", "webhook"),
+		oldest:   desc("queue_oldest_age_seconds", "Age of the oldest delivery that waits for its first attempt; 0 = none.", "webhook"),
+		bytes:    desc("queue_webhook_live_bytes", "Bytes that the webhook's pending deliveries count for.", "webhook"),
+		held:     desc("webhook_held", "1 when the webhook makes no attempts for this reason.", "webhook", "reason"),
+	}
+	for _, l := range c.api.lanes() {
+		c.webhook(s, &d, &l)
+	}
+}
+
+func (c *collector) webhook(s sample, d *webhookDescs, l *fullLane) {
+	name, counts, since := l.Shown.ID, l.counts(), c.api.Feed.counts(l.Lane)
+	s.counter(d.finished, float64(since.success), name, "success")
+	s.counter(d.finished, float64(since.failed), name, "failed")
+	for i, code := range c.api.Feed.codes {
+		s.counter(d.attempts, float64(since.byCode[i]), name, string(cmp.Or(code, "none")))
+	}
+	s.gauge(d.state, float64(counts.Pending), name, "pending")
+	s.gauge(d.state, float64(counts.InFlight), name, "in_flight")
+	s.gauge(d.state, float64(counts.Held), name, "held")
+	s.gauge(d.state, float64(counts.Success), name, "success")
+	s.gauge(d.state, float64(counts.Failed), name, "failed")
+	s.gauge(d.pending, float64(counts.Pending), name)
+	s.gauge(d.bytes, float64(counts.LiveBytes), name)
+	age := time.Duration(0)
+	if oldest := c.api.oldest(l); !oldest.IsZero() {
+		age = max(c.api.Now().Sub(oldest), 0)
+	}
+	s.gauge(d.oldest, age.Seconds(), name)
+	for _, reason := range holdReasons() {
+		s.gauge(d.held, truth(l.Hold == reason), name, string(reason))
+	}
+}
+
+func holdReasons() []delivery.HoldReason {
+	return []delivery.HoldReason{delivery.HoldDisabled, delivery.HoldRemoved, delivery.HoldMisconfigured,
+		delivery.HoldPluginDown, delivery.HoldRateLimited, delivery.HoldStorage}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// storeName is the store's number as the ids of its events and deliveries spell
+// it.
+func storeName(store uint64) string {
+	event := id.Event(store, 0)
+	const prefix, length = len("evt_"), 8
+	return event[prefix : prefix+length]
+}

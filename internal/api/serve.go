@@ -1,0 +1,93 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// maxConns bounds the connections of one listener: the readers of the
+	// stream, the tests, and ample room for the rest.
+	maxConns      = 64
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// server bounds what a client can hold. It has neither a ReadTimeout nor a
+// WriteTimeout, which would end streams and tests: guard and write set
+// deadlines of their own.
+func (a *API) server() *http.Server {
+	return &http.Server{Handler: a.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(a.Logger.Handler(), slog.LevelDebug)}
+}
+
+// Serve answers requests on l, which it closes, until Shutdown. It may be
+// called for several listeners.
+func (a *API) Serve(l net.Listener) error {
+	err := a.srv.Serve(newBounded(l, maxConns))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve admin socket: %w", err)
+}
+
+// Shutdown stops listening, ends all streams, and waits for the requests under
+// way. When ctx ends first their connections are closed.
+func (a *API) Shutdown(ctx context.Context) error {
+	a.Feed.close()
+	if err := a.srv.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop admin server: %w", err), a.srv.Close())
+	}
+	return nil
+}
+
+// bounded accepts a connection only when fewer than its capacity are open; the
+// others wait in the kernel's backlog.
+type bounded struct {
+	net.Listener
+	open   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newBounded(l net.Listener, capacity int) *bounded {
+	return &bounded{Listener: l, open: make(chan struct{}, capacity), closed: make(chan struct{})}
+}
+
+func (b *bounded) Accept() (net.Conn, error) {
+	select {
+	case b.open <- struct{}{}:
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := b.Listener.Accept()
+	if err != nil {
+		<-b.open
+		return nil, err
+	}
+	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-b.open })}, nil
+}
+
+func (b *bounded) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *boundedConn) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
+}

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+// Values of queue.Stats.State.
+const (
+	storeOK      = "ok"
+	storeNoSpace = "no_space"
+	storeStopped = "stopped"
+)
+
+func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if _, err := params(r); err != nil {
+		return nil, err
+	}
+	s := a.Status()
+	s.Uptime = rest.Millis(a.Now().Sub(s.StartedAt.Time).Truncate(time.Millisecond))
+	s.Config.Files, s.Config.Warnings = list(s.Config.Files), list(s.Config.Warnings)
+	s.Ingest = a.Ingest()
+	s.Ingest.Rejected = list(s.Ingest.Rejected)
+	s.Webhooks = []rest.Lane{}
+	for _, l := range a.lanes() {
+		s.Webhooks = append(s.Webhooks, l.short())
+	}
+	stats := a.Store.Stats()
+	a.queueStatus(&s, &stats)
+	for _, job := range a.Dispatcher.Replays() {
+		if !job.Done {
+			s.Replays++
+		}
+	}
+	s.Reasons = append(list(s.Reasons), a.reasons(&stats)...)
+	if s.State == "" {
+		s.State = rest.StateOK
+		if len(s.Reasons) > 0 {
+			s.State = rest.StateDegraded
+		}
+	}
+	return s, nil
+}
+
+// queueStatus fills in the counters of s.Queue from the store's and from
+// s.Webhooks.
+func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
+	q := &s.Queue
+	q.State, q.Accepted, q.DiskFree, q.MinFree = stats.State, stats.Deliveries, stats.DiskFree, stats.AcceptMark
+	q.Groups, q.Quarantined = stats.Groups, stats.Quarantined
+	q.StoreID = storeName(a.Store.StoreID())
+	q.Counts = rest.Counts{Pending: stats.Pending, Success: stats.Success, Failed: stats.Failed, LiveBytes: stats.LiveBytes}
+	for _, l := range s.Webhooks {
+		q.Counts.InFlight += l.Counts.InFlight
+		q.Counts.Held += l.Counts.Held
+	}
+	for _, l := range a.lanes() {
+		if t := a.oldest(&l); !t.IsZero() && (q.OldestPendingAt.IsZero() || t.Before(q.OldestPendingAt.Time)) {
+			q.OldestPendingAt = rest.At(t)
+		}
+	}
+}
+
+// reasons are why the daemon does less than it should.
+func (a *API) reasons(stats *queue.Stats) []string {
+	var reasons []string
+	switch stats.State {
+	case storeNoSpace:
+		reasons = append(reasons, "the disk has too little room: events are refused until there is more")
+	case storeStopped:
+		reasons = append(reasons, "the store has stopped: the daemon is ending or must be restarted")
+	}
+	if stats.PauseDispatch {
+		reasons = append(reasons, "the disk is nearly full: deliveries are paused until there is more room")
+	}
+	for _, l := range a.lanes() {
+		switch l.Hold {
+		case delivery.HoldMisconfigured, delivery.HoldPluginDown:
+			reasons = append(reasons, "webhook "+l.Shown.ID+" is held: "+heldText(l.Hold))
+		}
+	}
+	return reasons
+}
+
+// getLive answers 200 as long as the process can answer and its store has not
+// stopped: a supervisor restarts what is not live.
+func (a *API) getLive(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if _, err := params(r); err != nil {
+		return nil, err
+	}
+	if a.Store.Stats().State == storeStopped {
+		return unhealthy("the store has stopped")
+	}
+	return rest.Health{OK: true, Reasons: []string{}}, nil
+}
+
+// getReady answers 200 while events are accepted.
+func (a *API) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if _, err := params(r); err != nil {
+		return nil, err
+	}
+	if a.Ready != nil {
+		if err := a.Ready(); err != nil {
+			return unhealthy(err.Error())
+		}
+	}
+	if stats := a.Store.Stats(); stats.State != storeOK {
+		return unhealthy(a.reasons(&stats)...)
+	}
+	return rest.Health{OK: true, Reasons: []string{}}, nil
+}
+
+func unhealthy(reasons ...string) (any, error) {
+	return withStatus{http.StatusServiceUnavailable, rest.Health{Reasons: reasons}}, nil
+}

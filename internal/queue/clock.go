@@ -1,0 +1,54 @@
+package queue
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	dayMillis = 24 * 60 * 60 * 1000
+	// maxStartJump is how far relay time may advance at one start. A wall
+	// clock that is a year ahead thus ages what is stored by one day only.
+	maxStartJump = dayMillis
+)
+
+// relayClock tells relay time: milliseconds that start at the wall clock, never
+// go back, and advance with the monotonic clock alone while the process runs.
+// Due times, days of retention and the life of idempotency keys are in relay
+// time, so that setting the wall clock moves none of them. Immutable.
+type relayClock struct {
+	wall    func() time.Time     // for display only
+	elapsed func() time.Duration // monotonic
+	base    int64                // relay time when elapsed was zero
+}
+
+func newRelayClock(last int64, wall func() time.Time, elapsed func() time.Duration) *relayClock {
+	base := wall().UnixMilli()
+	if last != 0 {
+		base = min(max(base, last), last+maxStartJump)
+	}
+	// The day is kept in 16 bits, counted from 1970.
+	base = min(max(base, dayMillis), (math.MaxUint16-1)*dayMillis)
+	return &relayClock{wall: wall, elapsed: elapsed, base: base - elapsed().Milliseconds()}
+}
+
+func (c *relayClock) now() int64 { return c.base + c.elapsed().Milliseconds() }
+
+// toWall shows a relay time as people see it.
+func (c *relayClock) toWall(relay int64) time.Time {
+	return c.wall().Add(time.Duration(relay-c.now()) * time.Millisecond).UTC().Round(0)
+}
+
+func dayOf(relay int64) uint16 { return uint16(relay / dayMillis) }
+
+// untilNextDay is how long the day under way still lasts.
+func untilNextDay(relay int64) time.Duration {
+	return time.Duration(dayMillis-relay%dayMillis) * time.Millisecond
+}
+
+// daysFor is how many whole days a bucket is kept for a time of retention.
+func daysFor(d time.Duration) int { return int((d + 24*time.Hour - 1) / (24 * time.Hour)) }
+
+// Now is relay time in milliseconds: wall time at the first start, never going
+// back, advancing with the monotonic clock, and by at most 24 h at a start.
+func (s *Store) Now() int64 { return s.clock.now() }

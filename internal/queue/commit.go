@@ -1,0 +1,410 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+)
+
+const (
+	// completionDelay is the longest that an outcome stays in memory only.
+	completionDelay = 10 * time.Millisecond
+	// groupBytes ends a group: a larger one only adds latency. Badger's own
+	// limits, 15 % of a memtable, are twice as far away.
+	groupBytes = 1 << 20
+	// maxDeliveries bounds the deliveries of one event, which are one
+	// transaction whatever the group's limits say.
+	maxDeliveries = 8192
+	// raiseEvery is how many rows may leave a track before its mark is moved:
+	// the most deleted rows that a read from the mark can meet.
+	raiseEvery = 4096
+)
+
+// committer is the state of the one goroutine that writes.
+type committer struct {
+	left      *acceptReq // its events from left.next on did not fit the last group
+	answers   []*acceptReq
+	repeats   map[[16]byte]*repeatRow // keys of the group under way
+	taken     []Completion
+	arena     []byte
+	flush     *time.Timer
+	day       *time.Timer
+	retiring  *retirement
+	space     spaceGiver
+	templates map[*delivery.Request]uint64 // already stored
+	closeErr  error
+}
+
+func (c *committer) init(s *Store) {
+	c.repeats = map[[16]byte]*repeatRow{}
+	c.templates = map[*delivery.Request]uint64{}
+	c.flush = stoppedTimer()
+	c.day = time.NewTimer(untilNextDay(s.Now()))
+	c.space.init()
+	c.retiring = s.planRetirement()
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// op is any other change: it runs in the committer as a transaction of its
+// own, after every outcome that was handed in before it.
+type op struct {
+	apply func(g *group) error // an error must come before the first write
+	done  chan error
+}
+
+// do runs an op and waits until it is durable. Once handed over, it is waited
+// for whatever ctx says.
+func (s *Store) do(ctx context.Context, apply func(g *group) error) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	o := &op{apply: apply, done: make(chan error, 1)}
+	select {
+	case s.ops <- o:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.done:
+		return firstError(s.stopped(), ErrStopped)
+	}
+	return <-o.done
+}
+
+// firstError is cmp.Or for errors.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commitLoop is the committer: nobody else writes to the database.
+func (s *Store) commitLoop() {
+	defer s.endLoop()
+	c := &s.c
+	always := make(chan struct{})
+	close(always)
+	for s.failure.Load() == nil {
+		accepts, more := s.accepts, (chan struct{})(nil)
+		if c.left != nil {
+			accepts, more = nil, always
+		} else if c.retiring != nil && !c.space.busy {
+			more = always
+		}
+		select {
+		case r := <-accepts:
+			s.acceptGroup(r)
+		case <-more:
+			if r := c.left; r != nil {
+				c.left = nil
+				s.acceptGroup(r)
+			} else {
+				s.retireStep()
+			}
+		case full := <-s.comps.wake:
+			if full {
+				s.flushCompletions()
+			} else {
+				c.flush.Reset(completionDelay)
+			}
+		case <-c.flush.C:
+			s.flushCompletions()
+		case o := <-s.ops:
+			s.runOp(o)
+		case <-c.day.C:
+			s.newDay()
+		case <-c.space.timer.C:
+			s.giveBack()
+		case err := <-c.space.finished:
+			s.gaveBack(err)
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// endLoop answers everybody who still waits and closes what may be closed.
+func (s *Store) endLoop() {
+	c := &s.c
+	if s.failure.Load() == nil {
+		s.drainOnClose()
+	}
+	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer} {
+		t.Stop()
+	}
+	if c.space.busy {
+		<-c.space.finished
+	}
+	stop := firstError(s.stopped(), ErrStopped)
+	if c.left != nil {
+		c.left.done <- stop
+	}
+	close(s.done)
+	for drained := false; !drained; {
+		select {
+		case r := <-s.accepts:
+			r.done <- stop
+		case o := <-s.ops:
+			o.done <- stop
+		default:
+			drained = true
+		}
+	}
+	s.comps.stop()
+	if s.failure.Load() == nil {
+		s.readers.Lock()
+		c.closeErr = s.db.Close()
+		s.readers.Unlock()
+		if err := s.lock.Close(); c.closeErr == nil {
+			c.closeErr = err
+		}
+	}
+}
+
+// drainOnClose commits what was handed over before Close, and relay time.
+func (s *Store) drainOnClose() {
+	for s.c.left != nil && s.failure.Load() == nil {
+		r := s.c.left
+		s.c.left = nil
+		s.acceptGroup(r)
+	}
+	s.flushCompletions()
+	s.commit(s.begin())
+}
+
+// flushCompletions commits outcomes until none is left.
+func (s *Store) flushCompletions() {
+	for s.failure.Load() == nil && s.comps.waiting() {
+		g := s.begin()
+		s.applyCompletions(g)
+		s.commit(g)
+	}
+}
+
+func (s *Store) runOp(o *op) {
+	s.flushCompletions()
+	if s.failure.Load() != nil {
+		o.done <- s.stopped()
+		return
+	}
+	g := s.begin()
+	s.mu.Lock()
+	err := o.apply(g)
+	s.mu.Unlock()
+	if err != nil && !g.wrote() {
+		g.txn.Discard()
+		if g.err != nil {
+			s.fail(g.err)
+		}
+		o.done <- err
+		return
+	}
+	s.commit(g)
+	o.done <- firstError(s.stopped(), err)
+}
+
+// group is one transaction while it is being built.
+type group struct {
+	s       *Store
+	txn     *badger.Txn
+	now     int64 // relay time
+	wall    time.Time
+	today   uint16
+	arena   []byte // keys and values; reused by the next group
+	entries []badger.Entry
+	count   int
+	size    int
+	bytes   int64 // of rows in today's buckets
+	fresh   []Delivery
+	changes []Change
+	touched []Lane
+	err     error // first of the database
+}
+
+func (s *Store) begin() *group {
+	now := s.Now()
+	clear(s.c.repeats)
+	return &group{s: s, txn: s.db.NewTransaction(true), now: now, wall: s.opts.Now(), today: dayOf(now), arena: s.c.arena[:0]}
+}
+
+func (g *group) wrote() bool { return g.count > 0 }
+
+// full reports that the group should be committed. What one event or outcome
+// can add beyond it still fits Badger's limits.
+func (g *group) full() bool {
+	return g.size >= groupBytes || g.count >= int(g.s.db.MaxBatchCount())/4
+}
+
+// row returns what was appended to the arena since start.
+func (g *group) row(start int) []byte { return g.arena[start:len(g.arena):len(g.arena)] }
+
+func (g *group) put(key, val []byte) {
+	if len(g.entries) == cap(g.entries) {
+		g.entries = make([]badger.Entry, 0, 64)
+	}
+	g.entries = append(g.entries, badger.Entry{Key: key, Value: val})
+	g.note(g.txn.SetEntry(&g.entries[len(g.entries)-1]))
+	g.count++
+	g.size += len(key) + len(val) + 32
+	switch key[0] {
+	case kindEvent, kindFinished, kindAttempt, kindRepeat, kindSenderID:
+		g.bytes += int64(len(key) + len(val))
+	}
+}
+
+func (g *group) del(key []byte) {
+	g.note(g.txn.Delete(key))
+	g.count++
+	g.size += len(key) + 32
+}
+
+// get returns a copy of a row as this transaction sees it, nil when there is
+// none.
+func (g *group) get(key []byte) []byte {
+	val, err := getCopy(g.txn, key)
+	g.note(err)
+	return val
+}
+
+// has reports whether a row exists, without reading its value.
+func (g *group) has(key []byte) bool {
+	_, err := g.txn.Get(key)
+	if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+		g.note(err)
+	}
+	return err == nil
+}
+
+func (g *group) note(err error) {
+	if g.err == nil && err != nil {
+		g.err = err
+	}
+}
+
+// touch marks a lane's counters as changed by the group. Store.mu is held.
+func (g *group) touch(lane Lane) *laneState {
+	l := g.s.lanes[lane]
+	if l != nil && !l.dirty {
+		l.dirty = true
+		g.touched = append(g.touched, lane)
+	}
+	return l
+}
+
+// commit is the commit point of everything. Before it returns from the
+// database nothing of the group exists, and nobody was told otherwise; after
+// it, all of it exists. Then dispatch hears of it, then the senders.
+func (s *Store) commit(g *group) {
+	s.mu.Lock()
+	s.led.relayTime = g.now
+	s.led.groups++
+	for _, lane := range g.touched {
+		l := s.lanes[lane]
+		key := laneKey(lane)
+		g.put(key, l.laneCounts.append(nil, key))
+		l.dirty = false
+	}
+	if g.bytes > 0 {
+		d := s.dayFor(g.today)
+		d.bytes += g.bytes
+		key := dayKey(g.today)
+		g.put(key, d.dayRow.append(nil, key))
+	}
+	key := metaLedgerKey()
+	g.put(key, s.led.append(nil, key))
+	s.mu.Unlock()
+	err := g.err
+	if err == nil {
+		err = g.txn.Commit()
+	} else {
+		g.txn.Discard()
+	}
+	if err == nil {
+		err = s.blog.poisoned()
+	}
+	s.c.arena = g.arena[:0]
+	if cap(s.c.arena) > 4*groupBytes {
+		s.c.arena = nil
+	}
+	if err != nil {
+		s.fail(fmt.Errorf("commit to queue %q: %w", s.opts.Dir, err))
+		s.answer(s.stopped())
+		return
+	}
+	if len(g.fresh) > 0 && s.opts.OnReady != nil {
+		s.opts.OnReady(g.fresh)
+	}
+	if len(g.changes) > 0 && s.opts.OnChange != nil {
+		s.opts.OnChange(g.changes)
+	}
+	s.answer(nil)
+	s.raiseMarks(g.touched)
+	s.afterCommit(g)
+}
+
+func (s *Store) answer(err error) {
+	for _, r := range s.c.answers {
+		r.done <- err
+	}
+	clear(s.c.answers)
+	s.c.answers = s.c.answers[:0]
+}
+
+// raiseMarks moves a lane's marks past what was deleted. It is right by
+// construction: the mark becomes the first row that still exists, and every
+// row that appears later is either younger or lowers the mark itself.
+func (s *Store) raiseMarks(lanes []Lane) {
+	for _, lane := range lanes {
+		l := s.lanes[lane] // only this goroutine changes the map
+		if l.moved < raiseEvery {
+			continue
+		}
+		err := s.db.View(func(txn *badger.Txn) error {
+			ready := firstAtOrAfter(txn, appendLaneSeq(nil, kindReady, lane, l.readyMark), lenLaneSeq-8)
+			returning := firstAtOrAfter(txn, appendLaneSeq(nil, kindReturning, lane, l.returningMark), lenLaneSeq-8)
+			waiting := firstAtOrAfter(txn, appendWaitingKey(nil, lane, l.waitingMark, 0), lenLaneSeq-8)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			l.moved = 0
+			l.readyMark, l.returningMark, l.waitingMark = s.led.lastSeq+1, s.led.lastSeq+1, s.Now()
+			if ready != nil {
+				l.readyMark = tail8(ready)
+			}
+			if returning != nil {
+				l.returningMark = tail8(returning)
+			}
+			if waiting != nil {
+				l.waitingMark, _ = splitWaiting(waiting)
+			}
+			return nil
+		})
+		if err != nil {
+			s.fail(fmt.Errorf("read queue %q: %w", s.opts.Dir, err))
+			return
+		}
+	}
+}
+
+// firstAtOrAfter returns the first key at or after key with the same leading
+// bytes, nil when there is none.
+func firstAtOrAfter(txn *badger.Txn, key []byte, same int) []byte {
+	prefix := key[:same]
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	defer it.Close()
+	if it.Seek(key); !it.ValidForPrefix(prefix) {
+		return nil
+	}
+	return slices.Clone(it.Item().Key())
+}

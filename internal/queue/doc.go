@@ -1,0 +1,65 @@
+// Package queue is the durable queue: every accepted event, every delivery and
+// every attempt, in one Badger database.
+//
+// Guarantees:
+//
+//   - Durable before yes. When [Store.Accept] returns, the events that it did
+//     not refuse and all their deliveries are on disk, synced.
+//   - Nothing is lost in between. Every accepted delivery is in exactly one
+//     place: ready, waiting, returning, or finished as success or failed. What
+//     was accepted is always the sum of these, and the sums are written in the
+//     transaction that changes the rows.
+//   - The payload that was accepted is the payload that is read, byte for
+//     byte; a row that does not match its checksum is set aside, counted and
+//     logged, and its delivery ends as failed with the code "damaged".
+//   - The first storage error is the last thing that happens: nothing is
+//     acknowledged after it, every caller hears [ErrStopped], and the process
+//     must end and open the store anew.
+//   - No clock orders anything. Setting the wall clock by a year delays,
+//     repeats or wipes nothing.
+//   - Reading costs the same however much was delivered before and however
+//     much is pending, and an idle store does nothing at all.
+//
+// # The life of a row
+//
+//	Accept            r  ready, in the order of acceptance; e  the event, once
+//	attempt fails     w  waiting until its due time, d finds it by id; a  the attempt
+//	attempt succeeds  h  finished, class 0, with the last attempt inside
+//	gives up, Drop    h  finished, class 1; the event's record is kept with it
+//	Requeue, replay   p  returning: due now, outside the order of acceptance
+//	retention         whole days of e, h, a, i and x go; what is pending is
+//	                  copied to today's bucket first
+//
+// # Commit points
+//
+// One goroutine, the committer, writes (commit.go). Everything that a group
+// changes is one transaction with one sync, so there are only these moments:
+//
+//  1. Before the commit of a group nothing of it exists and nobody was
+//     answered. A crash here: the sender got no answer and repeats, or an
+//     outcome is forgotten and the delivery is attempted again under the same
+//     id.
+//  2. After the commit and before the answers everything exists. A crash here:
+//     the sender repeats; an idempotency key makes it the first answer, and
+//     without one it is a second event, as with any lost answer.
+//  3. Outcomes wait at most 10 ms for a group. A crash here: the delivery is
+//     attempted again under the same id.
+//  4. Retention copies what is pending out of a day, in several transactions,
+//     then drops the day, then notes that. A crash between any two: the pass
+//     is planned anew; rows point at a record that exists at every moment,
+//     because the copy and the row that refers to it are one transaction, and
+//     the drop comes after all of them.
+//  5. A replay moves deliveries and its cursor in the same transaction. A crash
+//     repeats none and skips none.
+//  6. FORMAT is written before the database exists, and again when its first
+//     rows are durable. A crash between: the first rows are written again;
+//     nothing can have been accepted.
+//
+// # Reading the source
+//
+// types.go (what callers see), open.go, commit.go (the loop and the one
+// Commit), accept.go, complete.go, read.go, locate.go, lookup.go, list.go,
+// replay.go, retention.go, space.go, guard.go, clock.go, quarantine.go,
+// verify.go; keys.go and codec*.go are the format. docs/queue.md has the format
+// and what must and should hold about Badger's behaviour.
+package queue

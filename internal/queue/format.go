@@ -1,0 +1,200 @@
+package queue
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/id"
+)
+
+const (
+	formatNumber = 1
+	formatFile   = "FORMAT"
+	lockFile     = "LOCK"
+	dbDir        = "db"
+	manifestFile = "MANIFEST" // Badger's list of its own files
+)
+
+// marker is the content of FORMAT. It exists before the database does and says
+// whether the database was completed, so that an empty or missing database can
+// be told from a new one: Badger itself opens a directory without MANIFEST as
+// an empty database.
+type marker struct {
+	Format      int    `json:"format"`
+	Store       string `json:"store"` // number, 10 hexadecimal digits
+	Created     string `json:"created"`
+	Initialised bool   `json:"initialised"`
+}
+
+func (m *marker) storeID() (uint64, error) { return strconv.ParseUint(m.Store, 16, id.StoreBits) }
+
+// LockedError says that another process has the store open.
+type LockedError struct {
+	Dir string
+	PID int // 0 = not known
+}
+
+func (e *LockedError) Error() string {
+	if e.PID != 0 {
+		return fmt.Sprintf("queue %q is in use by process %d", e.Dir, e.PID)
+	}
+	return fmt.Sprintf("queue %q is in use by another process", e.Dir)
+}
+
+// lockDir takes the store for this process until the file is closed or the
+// process ends, however it ends.
+func lockDir(dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock file: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		text := make([]byte, 32)
+		n, _ := f.ReadAt(text, 0) // whoever holds the lock wrote it; a short read is normal
+		f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %q: %w", path, err)
+		}
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:n]))) // 0 when it is not a number
+		return nil, &LockedError{Dir: dir, PID: pid}
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("write lock file: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// makeDir makes a directory that only its owner can enter, whatever the umask.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o700)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// readMarker returns nil without an error when there is no FORMAT.
+func readMarker(dir string) (*marker, error) {
+	path := filepath.Join(dir, formatFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read format of queue: %w", err)
+	}
+	var m marker
+	if err := json.Unmarshal(text, &m); err != nil || m.Format < 1 {
+		return nil, &FormatError{File: path, What: "does not say the format of this queue",
+			Remedy: "restore the file from a backup of the whole directory"}
+	}
+	if m.Format > formatNumber {
+		return nil, &FormatError{File: path, What: fmt.Sprintf("format %d is newer than the format %d that this version knows", m.Format, formatNumber),
+			Remedy: "install the version that wrote it, or restore a backup made before the upgrade"}
+	}
+	if _, err := m.storeID(); err != nil {
+		return nil, &FormatError{File: path, What: "the store's number is not readable",
+			Remedy: "restore the file from a backup of the whole directory"}
+	}
+	return &m, nil
+}
+
+// writeMarker replaces FORMAT as a whole: a crash leaves the old or the new.
+func writeMarker(dir string, m *marker) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode format of queue: %w", err)
+	}
+	tmp := filepath.Join(dir, formatFile+".tmp")
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write format of queue: %w", err)
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(dir, formatFile))
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write format of queue: %w", err)
+	}
+	return nil
+}
+
+// prepare reads or makes FORMAT and checks that the database beside it can be
+// the one it speaks of. Of an existing store it changes nothing.
+func prepare(dir string, now time.Time) (*marker, error) {
+	m, err := readMarker(dir)
+	if err != nil {
+		return nil, err
+	}
+	db := filepath.Join(dir, dbDir)
+	entries, err := os.ReadDir(db)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look into database: %w", err)
+	}
+	if m == nil {
+		if len(entries) > 0 {
+			return nil, &FormatError{File: filepath.Join(dir, formatFile), What: "is missing although " + db + " holds a database",
+				Remedy: "restore the file from a backup, or move the directory away to start an empty queue"}
+		}
+		var number [8]byte
+		rand.Read(number[:]) // never fails
+		m = &marker{Format: formatNumber, Created: now.UTC().Format(time.RFC3339),
+			Store: fmt.Sprintf("%010x", binary.BigEndian.Uint64(number[:])>>(64-id.StoreBits))}
+		if err := writeMarker(dir, m); err != nil {
+			return nil, err
+		}
+	}
+	if m.Initialised {
+		if _, err := os.Stat(filepath.Join(db, manifestFile)); errors.Is(err, fs.ErrNotExist) {
+			return nil, &FormatError{File: filepath.Join(db, manifestFile), What: "is missing, so the database would open empty",
+				Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
+		} else if err != nil {
+			return nil, fmt.Errorf("look into database: %w", err)
+		}
+	}
+	return m, makeDir(db)
+}

@@ -1,0 +1,171 @@
+package queue
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Badger may need of the disk before it can make room: see "Caveats" in
+// docs/queue.md, a disk that fills up under its memory maps kills the process.
+const (
+	// leastFree is the first mark when nothing lower is asked for: ten
+	// memtables and two value-log files.
+	leastFree = 10*memTableSize + 2*valueLogFileSize
+	// hardLeastFree is the lowest mark that MinFree can set: a memtable and a
+	// value-log file that are made (each is twice its size at first) while a
+	// memtable is written out.
+	hardLeastFree = 3*memTableSize + 2*valueLogFileSize
+
+	autoFreeMin = 512 << 20
+	autoFreeMax = 4 << 30
+
+	leastInodes      = 1024
+	leastDescriptors = 128
+
+	spaceEvery      = time.Second
+	descriptorEvery = 5 * time.Second
+)
+
+// diskState is what statfs says.
+type diskState struct {
+	free, total          int64
+	freeInodes, inodes   int64 // inodes 0 = the file system has no limit
+	descriptors, maxOpen int64 // maxOpen 0 = not known
+}
+
+func statDisk(dir string) (diskState, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return diskState{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return diskState{free: int64(st.Bavail) * st.Bsize, total: int64(st.Blocks) * st.Bsize,
+		freeInodes: int64(st.Ffree), inodes: int64(st.Files)}, nil
+}
+
+// statDescriptors counts open files. It costs one read of a directory, so it
+// is asked for less often.
+func statDescriptors() (used, limit int64) {
+	var lim syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) != nil {
+		return 0, 0
+	}
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0, 0
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return 0, 0
+	}
+	return int64(len(names)), int64(min(lim.Cur, 1<<40))
+}
+
+// needFree is the first mark: below it nothing is accepted.
+func needFree(minFree, total int64) int64 {
+	if minFree > 0 {
+		return max(minFree, hardLeastFree)
+	}
+	return max(min(max(total/20, autoFreeMin), autoFreeMax), leastFree)
+}
+
+// CheckSpace reports whether a store in dir (which need not exist yet) could
+// be opened safely: a *[SpaceError] when disk or inodes are short, another
+// error when the file system does not answer. minFree is
+// [Options.MinFree]. It opens and changes nothing.
+func CheckSpace(dir string, minFree int64) error {
+	return checkSpace(dir, minFree, statDisk)
+}
+
+func checkSpace(dir string, minFree int64, stat func(string) (diskState, error)) error {
+	at := dir
+	for {
+		_, err := os.Stat(at)
+		if err == nil || filepath.Dir(at) == at {
+			break
+		}
+		at = filepath.Dir(at)
+	}
+	d, err := stat(at)
+	if err != nil {
+		return fmt.Errorf("look at free space: %w", err)
+	}
+	if short := d.short(dir, needFree(minFree, d.total)); short != nil {
+		return short
+	}
+	return nil
+}
+
+// short is nil while there is enough of everything.
+func (d *diskState) short(dir string, need int64) *SpaceError {
+	switch {
+	case d.free < need:
+		return &SpaceError{What: "disk space", Path: dir, Free: d.free, Need: need}
+	case d.inodes > 0 && d.freeInodes < leastInodes:
+		return &SpaceError{What: "inodes", Path: dir, Free: d.freeInodes, Need: leastInodes}
+	}
+	if need := min(leastDescriptors, d.maxOpen/8); d.maxOpen > 0 && d.maxOpen-d.descriptors < need {
+		return &SpaceError{What: "file descriptors", Path: dir, Free: d.maxOpen - d.descriptors, Need: need}
+	}
+	return nil
+}
+
+// guard keeps Badger from ever meeting a limit. It looks only when it is asked
+// and its last look is old: an idle store costs nothing.
+type guard struct {
+	dir     string
+	minFree int64
+	stat    func(string) (diskState, error)
+	now     func() time.Duration
+
+	mu     sync.Mutex // guards the rest
+	looked time.Duration
+	opened time.Duration // last count of descriptors
+	once   bool
+	state  diskState
+	err    error // *SpaceError, or why the file system does not answer
+}
+
+// check returns nil or why nothing may be accepted now.
+func (g *guard) check() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	if g.once && now-g.looked < spaceEvery {
+		return g.err
+	}
+	d, err := g.stat(g.dir)
+	if err != nil {
+		g.err, g.looked, g.once = fmt.Errorf("look at free space: %w", err), now, true
+		return g.err
+	}
+	if d.maxOpen == 0 {
+		d.descriptors, d.maxOpen = g.state.descriptors, g.state.maxOpen
+		if !g.once || now-g.opened >= descriptorEvery {
+			d.descriptors, d.maxOpen = statDescriptors()
+			g.opened = now
+		}
+	}
+	g.state, g.looked, g.once, g.err = d, now, true, nil
+	if short := d.short(g.dir, needFree(g.minFree, d.total)); short != nil {
+		g.err = short
+	}
+	return g.err
+}
+
+// free returns free bytes, the first mark and the second mark. Below the
+// second, which is half of the first, outcomes of deliveries may not find room
+// either, so dispatch should pause.
+func (g *guard) free() (free, accept, dispatch int64) {
+	_ = g.check() // only refreshes; the caller asks for the figures
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	need := needFree(g.minFree, g.state.total)
+	return g.state.free, need, need / 2
+}

@@ -1,0 +1,146 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// The first byte of every key names its kind. All numbers are big endian, so
+// that Badger's order of keys is the order of the numbers. docs/queue.md has
+// the complete table. 'o' (ordered lanes) and 's' (plugin state) are reserved.
+const (
+	kindReady      = 'r' // lane4 seq8
+	kindWaiting    = 'w' // lane4 due8 seq8
+	kindReturning  = 'p' // lane4 seq8
+	kindDue        = 'd' // lane4 seq8 -> due, finds a waiting row by id
+	kindEvent      = 'e' // class1 day2 seq8
+	kindFinished   = 'h' // class1 day2 lane4 seq8
+	kindAttempt    = 'a' // day2 lane4 seq8 att2
+	kindRepeat     = 'i' // day2 hash16: idempotency keys
+	kindSenderID   = 'x' // day2 hash16 seq8
+	kindTemplate   = 't' // hash8
+	kindLane       = 'c' // lane4
+	kindDay        = 'b' // day2
+	kindReplay     = 'j' // id
+	kindQuarantine = 'z' // the original key
+	kindMeta       = 'm' // see the meta keys below
+	kindDummy      = '~' // see Store.giveBack
+)
+
+const (
+	classDelivered = 0 // event records as accepted; deliveries that succeeded
+	classFailed    = 1 // event records that a failed delivery needs; failed deliveries
+)
+
+// Lengths of keys, kind included.
+const (
+	lenLaneSeq  = 1 + 4 + 8
+	lenWaiting  = 1 + 4 + 8 + 8
+	lenEvent    = 1 + 1 + 2 + 8
+	lenFinished = 1 + 1 + 2 + 4 + 8
+	lenAttempt  = 1 + 2 + 4 + 8 + 2
+	lenSenderID = 1 + 2 + 16 + 8
+)
+
+func metaLedgerKey() []byte { return []byte{kindMeta, 'L'} }
+func metaFormatKey() []byte { return []byte{kindMeta, 'F'} }
+
+func metaLaneKey(lane Lane) []byte {
+	return binary.BigEndian.AppendUint32([]byte{kindMeta, 'n'}, uint32(lane))
+}
+
+func appendLanePrefix(b []byte, kind byte, lane Lane) []byte {
+	return binary.BigEndian.AppendUint32(append(b, kind), uint32(lane))
+}
+
+// appendLaneSeq makes keys of the kinds r, p and d.
+func appendLaneSeq(b []byte, kind byte, lane Lane, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendLanePrefix(b, kind, lane), seq)
+}
+
+func appendWaitingKey(b []byte, lane Lane, due int64, seq uint64) []byte {
+	b = binary.BigEndian.AppendUint64(appendLanePrefix(b, kindWaiting, lane), uint64(due))
+	return binary.BigEndian.AppendUint64(b, seq)
+}
+
+func appendEventKey(b []byte, ref payloadRef, seq uint64) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, kindEvent, ref.class), ref.day)
+	return binary.BigEndian.AppendUint64(b, seq)
+}
+
+func appendFinishedKey(b []byte, class uint8, day uint16, lane Lane, seq uint64) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, kindFinished, class), day)
+	b = binary.BigEndian.AppendUint32(b, uint32(lane))
+	return binary.BigEndian.AppendUint64(b, seq)
+}
+
+func appendAttemptKey(b []byte, day uint16, lane Lane, seq uint64, number int) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, kindAttempt), day)
+	b = binary.BigEndian.AppendUint32(b, uint32(lane))
+	b = binary.BigEndian.AppendUint64(b, seq)
+	return binary.BigEndian.AppendUint16(b, uint16(min(max(number, 0), 1<<16-1)))
+}
+
+func appendRepeatKey(b []byte, day uint16, hash [16]byte) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, kindRepeat), day)
+	return append(b, hash[:]...)
+}
+
+func appendSenderIDKey(b []byte, day uint16, hash [16]byte, seq uint64) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, kindSenderID), day)
+	return binary.BigEndian.AppendUint64(append(b, hash[:]...), seq)
+}
+
+func templateKey(hash uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kindTemplate}, hash)
+}
+
+func laneKey(lane Lane) []byte { return appendLanePrefix(nil, kindLane, lane) }
+
+func dayKey(day uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte{kindDay}, day)
+}
+
+func replayKey(id string) []byte { return append([]byte{kindReplay}, id...) }
+
+func quarantineKey(key []byte) []byte { return append([]byte{kindQuarantine}, key...) }
+
+func trackKind(t Track) byte {
+	switch t {
+	case Waiting:
+		return kindWaiting
+	case Returning:
+		return kindReturning
+	default:
+		return kindReady
+	}
+}
+
+// appendPendingKey makes the key of a pending row on any track.
+func appendPendingKey(b []byte, t Track, lane Lane, due int64, seq uint64) []byte {
+	if t == Waiting {
+		return appendWaitingKey(b, lane, due, seq)
+	}
+	return appendLaneSeq(b, trackKind(t), lane, seq)
+}
+
+// tail8 reads the sequence number that ends most keys.
+func tail8(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+// splitWaiting reads what follows the lane in a waiting row's key.
+func splitWaiting(key []byte) (due int64, seq uint64) {
+	return int64(binary.BigEndian.Uint64(key[5:])), tail8(key)
+}
+
+// hashParts is a digest of texts that tells ("a","b") from ("ab",""). Two that
+// meet by chance are beyond reach at 128 bits.
+func hashParts(parts ...string) (h [16]byte) {
+	var b []byte
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	sum := sha256.Sum256(b)
+	copy(h[:], sum[:])
+	return h
+}

@@ -1,0 +1,238 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// laneState is one lane in memory; Store.mu guards it.
+type laneState struct {
+	laneCounts
+	name   string
+	helper string
+	moved  int  // rows that left since the marks were last raised
+	dirty  bool // its row is to be written with the group under way
+}
+
+// LaneStats says what a lane holds.
+type LaneStats struct {
+	Webhook   string
+	Ready     int64 // wait for their first attempt
+	Waiting   int64 // wait for the time of a retry
+	Returning int64 // retried or replayed by an operator
+	LiveBytes int64
+	// Success and Failed count deliveries by how they ended, kept or not. One
+	// that is retried or replayed is pending again and leaves its count, so
+	// that what was accepted is always the sum of all five.
+	Success int64
+	Failed  int64
+}
+
+// Pending is how many deliveries are not finished.
+func (l LaneStats) Pending() int64 { return l.Ready + l.Waiting + l.Returning }
+
+// Stats says what the whole store holds. Zero fields are plain zeros.
+type Stats struct {
+	Events      int64 // accepted, ever
+	Deliveries  int64 // accepted, ever = Success + Failed + Pending
+	Success     int64
+	Failed      int64
+	Pending     int64
+	LiveBytes   int64
+	Groups      int64 // transactions, ever
+	Quarantined int64 // rows that could not be believed, ever
+	LastSeq     uint64
+
+	DiskFree      int64  // bytes, at most a second old
+	AcceptMark    int64  // below this many free bytes nothing is accepted
+	DispatchMark  int64  // below this many outcomes may not find room: pause
+	PauseDispatch bool   // DiskFree is below DispatchMark
+	State         string // "ok", "no_space", "stopped"
+}
+
+func helperOf(webhook string) string {
+	helper, _, _ := strings.Cut(webhook, ".")
+	return helper
+}
+
+func (s *Store) addLane(lane Lane, name string, counts laneCounts) {
+	l := &laneState{laneCounts: counts, name: name, helper: helperOf(name)}
+	s.lanes[lane], s.names[name] = l, lane
+	s.live[l.helper] += counts.live
+	s.total += counts.live
+}
+
+// load reads the state that lives in memory: ledger, lanes, days, replay jobs.
+// All of it is small; no delivery is looked at.
+func (s *Store) load() error {
+	err := s.db.View(func(txn *badger.Txn) error {
+		raw, err := getCopy(txn, metaLedgerKey())
+		if err != nil {
+			return err
+		}
+		if s.led, err = decodeLedger(metaLedgerKey(), raw); err != nil {
+			return err
+		}
+		err = scanPrefix(txn, []byte{kindMeta, 'n'}, func(key, val []byte) error {
+			name, err := decodePlain(key, val)
+			if err != nil {
+				return err
+			}
+			lane := Lane(binary.BigEndian.Uint32(key[2:]))
+			var counts laneCounts
+			if raw, err := getCopy(txn, laneKey(lane)); err != nil {
+				return err
+			} else if raw != nil {
+				if counts, err = decodeLaneCounts(laneKey(lane), raw); err != nil {
+					return err
+				}
+			}
+			s.addLane(lane, name, counts)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = scanPrefix(txn, []byte{kindDay}, func(key, val []byte) error {
+			row, err := decodeDay(key, val)
+			s.days = append(s.days, dayState{day: binary.BigEndian.Uint16(key[1:]), dayRow: row})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return scanPrefix(txn, []byte{kindReplay}, func(key, val []byte) error {
+			job, err := decodeReplay(key, val)
+			s.jobs[job.ID] = &job
+			return err
+		})
+	})
+	if damage, ok := errors.AsType[*damageError](err); ok {
+		return &FormatError{File: filepath.Join(s.opts.Dir, dbDir), What: "a row that everything depends on is damaged: " + damage.reason,
+			Remedy: "restore the directory from a backup"}
+	}
+	if err != nil {
+		return fmt.Errorf("read state of queue: %w", err)
+	}
+	return nil
+}
+
+// scanPrefix calls f with copies of every row under a prefix of few rows.
+func scanPrefix(txn *badger.Txn, prefix []byte, f func(key, val []byte) error) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	defer it.Close()
+	for it.Seek(prefix); it.ValidForPrefix(prefix); it.Next() {
+		val, err := it.Item().ValueCopy(nil)
+		if err != nil {
+			return err
+		}
+		if err := f(bytes.Clone(it.Item().Key()), val); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EnsureLanes gives every webhook its lane: the one it had before, or a new
+// number. Durable when it returns.
+func (s *Store) EnsureLanes(ctx context.Context, webhooks []string) (map[string]Lane, error) {
+	out := make(map[string]Lane, len(webhooks))
+	err := s.do(ctx, func(g *group) error {
+		for _, name := range webhooks {
+			if name == "" {
+				return errors.New("a webhook needs a name")
+			}
+		}
+		for _, name := range webhooks {
+			lane, ok := s.names[name]
+			if !ok {
+				lane = Lane(s.led.nextLane)
+				s.led.nextLane++
+				key := metaLaneKey(lane)
+				g.put(key, appendPlain(nil, key, name))
+				s.addLane(lane, name, laneCounts{})
+				g.touch(lane)
+			}
+			out[name] = lane
+		}
+		return nil
+	})
+	return out, err
+}
+
+// LaneName is the webhook of a lane, "" for an unknown one.
+func (s *Store) LaneName(lane Lane) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lanes[lane]; l != nil {
+		return l.name
+	}
+	return ""
+}
+
+// Lanes lists all lanes in ascending order, those of removed webhooks
+// included. The figures are of the moment of the call.
+func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	order := make([]Lane, 0, len(s.lanes))
+	stats := make(map[Lane]LaneStats, len(s.lanes))
+	for lane, l := range s.lanes {
+		order = append(order, lane)
+		stats[lane] = LaneStats{Webhook: l.name, Ready: l.ready, Waiting: l.waiting, Returning: l.returning,
+			LiveBytes: l.laneCounts.live, Success: l.success, Failed: l.failed}
+	}
+	slices.Sort(order)
+	return func(yield func(Lane, LaneStats) bool) {
+		for _, lane := range order {
+			if !yield(lane, stats[lane]) {
+				return
+			}
+		}
+	}
+}
+
+// Stats sums up. It looks at the disk when the last look is over a second old,
+// so asking for it is also how an idle store notices that there is room again.
+func (s *Store) Stats() Stats {
+	var st Stats
+	free, accept, dispatch := s.guard.free()
+	space := s.guard.check()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st = Stats{Events: s.led.events, Deliveries: s.led.deliveries, LiveBytes: s.total, Groups: s.led.groups,
+		Quarantined: s.led.quarantined, LastSeq: s.led.lastSeq, DiskFree: free, AcceptMark: accept, DispatchMark: dispatch,
+		PauseDispatch: free < dispatch, State: "ok"}
+	for _, l := range s.lanes {
+		st.Success += l.success
+		st.Failed += l.failed
+		st.Pending += l.pending()
+	}
+	switch {
+	case s.usable() != nil:
+		st.State = "stopped"
+	case space != nil:
+		st.State = "no_space"
+	}
+	return st
+}
+
+// OldestAccepted is when the oldest delivery of a lane that still waits for
+// its first attempt was accepted; zero when there is none. It costs one seek.
+func (s *Store) OldestAccepted(lane Lane) (time.Time, error) {
+	ds, _, err := s.ReadReady(lane, 0, 1, 1)
+	if err != nil || len(ds) == 0 {
+		return time.Time{}, err
+	}
+	return ds[0].Accepted, nil
+}

@@ -1,0 +1,324 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+)
+
+// Retention is how long what is finished is kept. Zero fields take the
+// defaults of [Open].
+type Retention struct {
+	Delivered time.Duration // rows of the delivery log; 0 = 30 days
+	Failed    time.Duration // the same and the payload of a failed delivery; 0 = 90 days
+	Payloads  time.Duration // payloads of what was delivered; 0 = 7 days
+	MaxBytes  int64         // of all buckets together; the oldest days go first; 0 = 5 GiB
+}
+
+// Options configure a store. Only Dir is required.
+type Options struct {
+	Dir               string
+	Logger            *slog.Logger // nil discards
+	MaxBytes          int64        // live bytes of the whole queue; 0 = 10 GiB
+	MaxBytesPerHelper int64        // 0 = no limit of its own
+	MinFree           int64        // bytes of the disk left alone; 0 = 5 %, at least 512 MiB, at most 4 GiB
+	Retention         Retention
+	Now               func() time.Time // the wall clock; nil = time.Now
+
+	// OnReady gets the new deliveries of every commit, in the committer's
+	// goroutine, after they are durable and before Accept returns. It must not
+	// block or call the store; the slice is valid during the call only.
+	OnReady func([]Delivery)
+	// OnChange gets what every commit changed, under the same rules.
+	OnChange func([]Change)
+	// OnFatal is called once, with the first storage error.
+	OnFatal func(error)
+
+	// For this package's tests.
+	elapsed func() time.Duration
+	stat    func(string) (diskState, error)
+}
+
+// Change is one delivery's step, as it became durable.
+type Change struct {
+	Lane       Lane
+	Seq        uint64
+	State      delivery.State
+	Attempts   int
+	StatusCode int
+	Code       delivery.Code
+	Next       time.Time // wall clock; zero when due now or finished
+	Kind       string    // "accepted", "attempt", "requeued", "dropped"
+}
+
+// Store is an open queue. All methods are safe for concurrent use. It has more
+// than fifteen fields because it is the one place that owns the database, the
+// committer's queues and the state that the committer shares with readers.
+type Store struct {
+	opts  Options
+	log   *slog.Logger
+	id    uint64
+	db    *badger.DB
+	blog  *badgerLog
+	lock  *os.File
+	clock *relayClock
+	guard *guard
+
+	accepts chan *acceptReq
+	ops     chan *op
+	comps   completions
+
+	mu    sync.Mutex // guards the rest of this block; written by the committer only
+	led   ledger
+	lanes map[Lane]*laneState
+	names map[string]Lane
+	live  map[string]int64 // by helper
+	total int64            // live bytes
+	days  []dayState       // ascending
+	jobs  map[string]*ReplayJob
+
+	c committer // owned by the committer's goroutine
+
+	readers sync.RWMutex // held for reading by a snapshot, for writing by closing the database
+
+	closing   chan struct{}
+	closeOnce sync.Once
+	dead      chan struct{} // closed by the first storage error
+	failOnce  sync.Once
+	failure   atomic.Pointer[error]
+	done      chan struct{} // closed when the committer has ended
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 10 << 30
+	}
+	const day = 24 * time.Hour
+	r := &o.Retention
+	for _, f := range [...]struct {
+		v *time.Duration
+		d time.Duration
+	}{{&r.Delivered, 30 * day}, {&r.Failed, 90 * day}, {&r.Payloads, 7 * day}} {
+		if *f.v == 0 {
+			*f.v = f.d
+		}
+	}
+	if r.MaxBytes == 0 {
+		r.MaxBytes = 5 << 30
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.elapsed == nil {
+		start := time.Now()
+		o.elapsed = func() time.Duration { return time.Since(start) }
+	}
+	if o.stat == nil {
+		o.stat = statDisk
+	}
+	return o
+}
+
+// Open opens the store in o.Dir or makes a new one. Errors are a *[SpaceError]
+// (nothing was opened: try again when there is space), a *[FormatError]
+// (nothing was changed: an operator must act), a *[LockedError], or the error
+// of a system call. ctx bounds nothing once the database is being opened,
+// which may take seconds after a crash.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	if err := checkSpace(o.Dir, o.MinFree, o.stat); err != nil {
+		return nil, err
+	}
+	s, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	go s.commitLoop()
+	return s, nil
+}
+
+func open(o Options) (s *Store, err error) {
+	var undo []io.Closer
+	defer func() {
+		if err != nil {
+			for i := len(undo) - 1; i >= 0; i-- {
+				_ = undo[i].Close() // the first error is the one to report
+			}
+		}
+	}()
+	if err := makeDir(o.Dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, lock)
+	m, err := prepare(o.Dir, o.Now())
+	if err != nil {
+		return nil, err
+	}
+	number, err := m.storeID()
+	if err != nil {
+		return nil, err
+	}
+	db, blog, err := openBadger(filepath.Join(o.Dir, dbDir), o.Logger)
+	if err != nil {
+		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+			return nil, &LockedError{Dir: o.Dir}
+		}
+		return nil, err
+	}
+	undo = append(undo, db)
+	s = &Store{opts: o, log: o.Logger, id: number, db: db, blog: blog, lock: lock,
+		accepts: make(chan *acceptReq, 256), ops: make(chan *op),
+		lanes: map[Lane]*laneState{}, names: map[string]Lane{}, live: map[string]int64{}, jobs: map[string]*ReplayJob{},
+		closing: make(chan struct{}), dead: make(chan struct{}), done: make(chan struct{})}
+	s.guard = &guard{dir: o.Dir, minFree: o.MinFree, stat: o.stat, now: o.elapsed}
+	s.comps.init()
+	if err := s.initialise(m); err != nil {
+		return nil, err
+	}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	s.clock = newRelayClock(s.led.relayTime, o.Now, o.elapsed)
+	s.c.init(s)
+	return s, nil
+}
+
+// initialise writes the first rows of a new store, and checks those of an old
+// one. A crash before the marker says "initialised" repeats it: nothing can
+// have been accepted.
+func (s *Store) initialise(m *marker) error {
+	path := filepath.Join(s.opts.Dir, dbDir)
+	key, want := metaFormatKey(), fmt.Sprintf("%d %s", formatNumber, m.Store)
+	var got string
+	err := s.db.View(func(txn *badger.Txn) error {
+		raw, err := getCopy(txn, key)
+		if err != nil || raw == nil {
+			return err
+		}
+		got, err = decodePlain(key, raw)
+		return err
+	})
+	if _, damaged := errors.AsType[*damageError](err); damaged {
+		return &FormatError{File: path, What: "the database's own format row is damaged", Remedy: "restore the directory from a backup"}
+	}
+	if err != nil {
+		return fmt.Errorf("read format row: %w", err)
+	}
+	if m.Initialised && got == want {
+		return nil
+	}
+	if m.Initialised && got == "" {
+		return &FormatError{File: path, What: "the database is empty although this queue was in use",
+			Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
+	}
+	if got != "" && got != want {
+		return &FormatError{File: path, What: fmt.Sprintf("the database belongs to another store (%q, expected %q)", got, want),
+			Remedy: "put FORMAT and db of the same store together, from one backup"}
+	}
+	err = s.db.Update(func(txn *badger.Txn) error {
+		led := ledger{relayTime: newRelayClock(0, s.opts.Now, s.opts.elapsed).now(), nextLane: 1, nextReplay: 1}
+		if err := txn.Set(metaLedgerKey(), led.append(nil, metaLedgerKey())); err != nil {
+			return err
+		}
+		return txn.Set(key, appendPlain(nil, key, want))
+	})
+	if err == nil {
+		err = s.blog.poisoned()
+	}
+	if err != nil {
+		return fmt.Errorf("write first rows: %w", err)
+	}
+	m.Initialised = true
+	return writeMarker(s.opts.Dir, m)
+}
+
+// StoreID is the random number that is part of every id of this store.
+func (s *Store) StoreID() uint64 { return s.id }
+
+// Close records what is buffered and closes the database. Accept and all other
+// calls answer [ErrStopped] from then on. After a storage error it writes
+// nothing more and leaves the database as it is: opening it anew, in a new
+// process, is the recovery.
+func (s *Store) Close(ctx context.Context) error {
+	s.closeOnce.Do(func() { close(s.closing) })
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.stopped(); err != nil {
+		return err
+	}
+	return s.c.closeErr
+}
+
+// fail stops the store for good. Only the first error counts.
+func (s *Store) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure.Store(&err)
+		s.log.Error("queue stopped on a storage error", "err", err)
+		close(s.dead)
+		if s.opts.OnFatal != nil {
+			s.opts.OnFatal(err)
+		}
+	})
+}
+
+// stopped returns nil while the store works, else an error that is ErrStopped.
+func (s *Store) stopped() error {
+	if p := s.failure.Load(); p != nil {
+		return fmt.Errorf("%w: %w", ErrStopped, *p)
+	}
+	return nil
+}
+
+func (s *Store) usable() error {
+	if err := s.stopped(); err != nil {
+		return err
+	}
+	select {
+	case <-s.closing:
+		return ErrStopped
+	default:
+		return nil
+	}
+}
+
+// getCopy returns nil for a key that is not there. An unreadable value is
+// empty, which unseal reports as damage.
+func getCopy(txn *badger.Txn, key []byte) ([]byte, error) {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	val, err := item.ValueCopy([]byte{})
+	if val == nil {
+		val = []byte{}
+	}
+	return val, err
+}

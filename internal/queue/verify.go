@@ -1,0 +1,133 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// Findings is what Verify counted and what did not fit.
+type Findings struct {
+	Pending  int64 // rows in all tracks
+	Finished int64 // rows of the log
+	Events   int64 // records, copies included
+	// Problems says what is wrong, one sentence each; at most 100.
+	Problems []string
+}
+
+func (f *Findings) add(format string, args ...any) {
+	const most = 100
+	if len(f.Problems) < most {
+		f.Problems = append(f.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// Verify reads every row and compares what it finds with the ledger: rows that
+// vanished or that cannot be believed, a mark behind an unfinished row, sums
+// that do not add up. It changes nothing, takes time in proportion to the
+// store, and holds back value-log space while it runs. Outcomes that are
+// handed in before it are included.
+func (s *Store) Verify(ctx context.Context) (f Findings, err error) {
+	err = s.do(ctx, func(g *group) error {
+		// Inside the committer counters and rows are of the same moment.
+		got := map[Lane]*laneCounts{}
+		for lane := range s.lanes {
+			got[lane] = &laneCounts{readyMark: 1<<64 - 1, returningMark: 1<<64 - 1, waitingMark: 1<<63 - 1}
+		}
+		txn := s.db.NewTransaction(false)
+		defer txn.Discard()
+		it := txn.NewIterator(badger.IteratorOptions{})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			key := slices.Clone(it.Item().Key())
+			val, err := it.Item().ValueCopy(nil)
+			if err != nil {
+				return g.plain(err)
+			}
+			s.verifyRow(txn, &f, got, key, val)
+		}
+		var ends, pending int64
+		for lane, l := range s.lanes {
+			f.compare(lane, l, got[lane])
+			ends += l.success + l.failed
+			pending += l.pending()
+		}
+		if s.led.deliveries != ends+pending {
+			f.add("%d deliveries were accepted, %d are finished and %d pending", s.led.deliveries, ends, pending)
+		}
+		return nil
+	})
+	return f, err
+}
+
+func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts, key, val []byte) {
+	if bytes.Equal(key, []byte{kindDummy}) {
+		return
+	}
+	if _, err := unseal(key, val); err != nil {
+		f.add("row %q: %v", key, err)
+		return
+	}
+	switch key[0] {
+	case kindEvent:
+		f.Events++
+		if _, _, err := decodeEvent(key, val, s.id, tail8(key)); err != nil {
+			f.add("event %d: %v", tail8(key), err)
+		}
+	case kindFinished:
+		f.Finished++
+		if _, err := decodeFinished(key, val); err != nil {
+			f.add("finished delivery %q: %v", key, err)
+		}
+	case kindReady, kindWaiting, kindReturning:
+		f.Pending++
+		s.verifyPending(txn, f, got, key, val)
+	}
+}
+
+func (s *Store) verifyPending(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts, key, val []byte) {
+	p := splitPending(key)
+	c := got[p.lane]
+	row, err := decodePending(key, val)
+	if err != nil || c == nil {
+		f.add("pending delivery %d of lane %d: %v", p.seq, p.lane, err)
+		return
+	}
+	if _, reason := s.loadPending(txn, p, &row); reason != "" {
+		f.add("pending delivery %d of lane %d: %s", p.seq, p.lane, reason)
+	}
+	c.live += int64(row.charge)
+	switch p.track {
+	case Waiting:
+		c.waiting++
+		c.waitingMark = min(c.waitingMark, p.due)
+		if q, err := locateWaiting(txn, p.lane, p.seq); err != nil || !bytes.Equal(q.key, key) {
+			f.add("waiting delivery %d of lane %d is not in the index", p.seq, p.lane)
+		}
+	case Returning:
+		c.returning++
+		c.returningMark = min(c.returningMark, p.seq)
+	default:
+		c.ready++
+		c.readyMark = min(c.readyMark, p.seq)
+		if p.seq > s.led.lastSeq {
+			f.add("ready delivery %d of lane %d is younger than the ledger", p.seq, p.lane)
+		}
+	}
+}
+
+func (f *Findings) compare(lane Lane, l *laneState, got *laneCounts) {
+	if l.ready != got.ready || l.waiting != got.waiting || l.returning != got.returning || l.laneCounts.live != got.live {
+		f.add("lane %d: the ledger has ready %d, waiting %d, returning %d, live %d; there are %d, %d, %d, %d", lane,
+			l.ready, l.waiting, l.returning, l.laneCounts.live, got.ready, got.waiting, got.returning, got.live)
+	}
+	if l.readyMark > got.readyMark || l.waitingMark > got.waitingMark || l.returningMark > got.returningMark {
+		f.add("lane %d: a mark is behind an unfinished delivery", lane)
+	}
+}

@@ -1,0 +1,116 @@
+package rest
+
+// Values of Status.State.
+const (
+	StateOK       = "ok"       // accepts and delivers
+	StateDegraded = "degraded" // runs, but refuses events or holds deliveries; Reasons says why
+	StateStopping = "stopping" // finishes what is in flight
+)
+
+// Status answers GET /v1/status.
+type Status struct {
+	Version   string   `json:"version"`
+	Commit    string   `json:"commit"`
+	GoVersion string   `json:"go_version"`
+	PID       int      `json:"pid"`
+	StartedAt Time     `json:"started_at"`
+	Uptime    Millis   `json:"uptime_ms"`
+	State     string   `json:"state"`
+	Reasons   []string `json:"reasons"`
+	Config    Config   `json:"config"`
+	Listen    Listen   `json:"listen"`
+	Ingest    Ingest   `json:"ingest"`
+	Queue     Queue    `json:"queue"`
+	Webhooks  []Lane   `json:"webhooks"`
+	Replays   int      `json:"replays"` // under way
+}
+
+// Config says which configuration runs.
+type Config struct {
+	Path       string   `json:"path"`
+	Files      []string `json:"files"`      // every file it was read from, in the order of merging
+	Generation uint64   `json:"generation"` // counts configurations since the start, from 1
+	Digest     string   `json:"digest"`     // sha256 over the files as they run
+	LoadedAt   Time     `json:"loaded_at"`
+	Warnings   []string `json:"warnings"`
+}
+
+// Listen says where the daemon listens.
+type Listen struct {
+	Events string `json:"events"`
+	Admin  string `json:"admin"`
+}
+
+// Ingest counts what came in since the start.
+type Ingest struct {
+	Accepted   uint64     `json:"accepted"`
+	Duplicates uint64     `json:"duplicates"`
+	Unstable   uint64     `json:"unstable_json"`
+	Rejected   []Rejected `json:"rejected"` // by reason, in the order of the reasons
+}
+
+// Rejected counts refused events of one reason.
+type Rejected struct {
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
+}
+
+// Queue is the state of the store.
+type Queue struct {
+	Dir             string `json:"dir"`
+	State           string `json:"state"` // ok, no_space, stopped
+	StoreID         string `json:"store_id"`
+	Accepted        int64  `json:"accepted"` // deliveries ever made; = success + failed + pending
+	Counts          Counts `json:"counts"`
+	OldestPendingAt Time   `json:"oldest_pending_at"` // acceptance of the oldest that waits for its first attempt
+	MaxBytes        int64  `json:"max_bytes"`         // of live bytes; then events are refused
+	DiskFree        int64  `json:"disk_free_bytes"`
+	MinFree         int64  `json:"min_free_bytes"` // below it events are refused
+	Groups          int64  `json:"groups"`         // commits, each one fsync, ever
+	Quarantined     int64  `json:"quarantined"`    // damaged records set aside
+}
+
+// Lane is the short state of one webhook.
+type Lane struct {
+	Webhook       string `json:"webhook"`
+	State         string `json:"state"`
+	HeldReason    string `json:"held_reason"`
+	Counts        Counts `json:"counts"`
+	NextAttemptAt Time   `json:"next_attempt_at"`
+}
+
+// Health answers GET /livez and GET /readyz: 200 when OK, else 503.
+type Health struct {
+	OK      bool     `json:"ok"`
+	Reasons []string `json:"reasons"`
+}
+
+// Error is every answer that is not a success.
+type Error struct {
+	Error ErrorBody `json:"error"`
+}
+
+// ErrorBody says what was wrong.
+type ErrorBody struct {
+	Code    string `json:"code"` // one of the Code constants
+	Message string `json:"message"`
+	Field   string `json:"field"` // parameter or key at fault; "" = none
+}
+
+// Values of ErrorBody.Code.
+const (
+	CodeBadRequest       = "bad_request"        // 400: malformed or unknown parameter, key or value
+	CodeNotFound         = "not_found"          // 404: no such route, webhook, delivery, event or replay
+	CodeMethodNotAllowed = "method_not_allowed" // 405: Allow lists what the route takes
+	CodeInFlight         = "in_flight"          // 409: the delivery is being attempted; try again
+	CodeFinished         = "finished"           // 409: a delivered delivery cannot be discarded
+	CodeNotFinished      = "not_finished"       // 409: the delivery is still pending
+	CodeRemoved          = "webhook_removed"    // 409: the webhook left the configuration
+	CodeNotTestable      = "not_testable"       // 409: the webhook cannot be tested as it stands
+	CodePayloadExpired   = "payload_expired"    // 410: the payload was let go by retention
+	CodeTooLarge         = "too_large"          // 413: body over 1 MiB
+	CodeUnsupportedType  = "unsupported_media"  // 415: the body is not application/json
+	CodeTooMany          = "too_many"           // 429: as many streams or tests as are allowed at once
+	CodeInternal         = "internal"           // 500
+	CodeUnavailable      = "unavailable"        // 503: the store has stopped or the daemon is ending
+)
