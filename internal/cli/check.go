@@ -58,7 +58,7 @@ func (a *app) check(args []string, asJSON bool) error {
 	}
 	st := a.outStyle()
 	if invalid != nil {
-		fmt.Fprintf(a.Out, "%s %s\n", st.bad("invalid:"), invalidConfig(invalid, path))
+		fmt.Fprintf(a.Out, "%s %s: %s\n", st.bad("invalid:"), path, countErrors(invalid))
 		return exitQuietly(ExitConfig)
 	}
 	more := ""

@@ -48,10 +48,10 @@ func (a *app) configShow() error {
 	}
 	cfg, report := config.Load(config.Options{Path: path, LookupEnv: a.Env})
 	if err := report.Err(); err != nil {
-		if werr := report.WriteText(a.Err, a.errStyle().on); werr != nil {
+		if werr := a.writeFindings(report); werr != nil {
 			return werr
 		}
 		return invalidConfig(err, path)
 	}
-	return config.Show(a.Out, cfg)
+	return cfg.Show(a.Out)
 }

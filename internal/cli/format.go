@@ -92,7 +92,7 @@ func plural[T ~int | ~int64 | ~uint64](n T, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return grouped(int64(n)) + " " + many
 }
 
 // dash stands for a text that is not there.

@@ -63,6 +63,7 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 	add(groupReceiver, a.receiveCommand(), a.verifyCommand())
 	add(groupOther, a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())
+	root.InitDefaultHelpCmd()
 	return root
 }
 

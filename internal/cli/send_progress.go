@@ -104,7 +104,8 @@ func (p *progress) clear() {
 
 // summary ends a stream: on standard output, unless that has the answers.
 func (s *sender) summary(p *progress) {
-	if !s.streamed {
+	answered := s.accepted + s.duplicates + s.rejected
+	if !s.streamed || answered == 0 {
 		return
 	}
 	w := s.Out
@@ -116,7 +117,7 @@ func (s *sender) summary(p *progress) {
 		text += fmt.Sprintf(", %s accepted before", grouped(s.duplicates))
 	}
 	took := p.now().Sub(p.start)
-	fmt.Fprintf(w, "%s in %s (%s)\n", text, span(took), p.rate(s.accepted+s.duplicates+s.rejected))
+	fmt.Fprintf(w, "%s in %s (%s)\n", text, span(took), p.rate(answered))
 }
 
 // grouped writes thousands apart.

@@ -208,17 +208,17 @@ func (f *lineFeed) broken(name string, answered int64, err error) error {
 
 // readLine reads a line with its end, at most limit bytes of it.
 func readLine(br *bufio.Reader, limit int) ([]byte, error) {
-	var long []byte
-	for {
-		part, err := br.ReadSlice('\n')
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			if long == nil {
-				return part, err
-			}
-			return append(long, part...), err
-		}
-		if long = append(long, part...); len(long) > limit {
-			return nil, fmt.Errorf("longer than %s", byteSize(int64(limit)))
-		}
+	line, err := br.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, err
 	}
+	long := bytes.Clone(line)
+	for errors.Is(err, bufio.ErrBufferFull) && len(long) <= limit {
+		line, err = br.ReadSlice('\n')
+		long = append(long, line...)
+	}
+	if len(long) > limit {
+		return nil, fmt.Errorf("longer than %s", byteSize(int64(limit)))
+	}
+	return long, err
 }

@@ -35,7 +35,7 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	}
 	cfg, report := config.Load(config.Options{Path: path, LookupEnv: a.Env})
-	if err := report.WriteText(a.Err, a.errStyle().on); err != nil {
+	if err := a.writeFindings(report); err != nil {
 		return err
 	}
 	if err := report.Err(); err != nil {
@@ -52,6 +52,17 @@ func (a *app) serve(ctx context.Context) error {
 	return err
 }
 
+// writeFindings prints what was found on standard error, apart from what comes
+// after it.
+func (a *app) writeFindings(report *config.Report) error {
+	if len(report.Findings) == 0 {
+		return nil
+	}
+	err := report.WriteText(a.Err, a.errStyle().on)
+	fmt.Fprintln(a.Err)
+	return err
+}
+
 // warnings are what was found in a configuration that is valid, one line each.
 func warnings(report *config.Report) []string {
 	var lines []string
@@ -61,12 +72,18 @@ func warnings(report *config.Report) []string {
 	return lines
 }
 
+// invalidConfig ends a command that cannot go on without the configuration;
+// its findings were printed before.
 func invalidConfig(err error, path string) error {
+	return WithExit(ExitConfig, fmt.Errorf("%s is not valid: %s", path, countErrors(err)), "")
+}
+
+func countErrors(err error) string {
 	n := 1
 	if invalid, ok := errors.AsType[*config.InvalidError](err); ok {
 		n = invalid.Errors
 	}
-	return WithExit(ExitConfig, fmt.Errorf("%s is not valid: %s", path, plural(n, "error", "errors")), "")
+	return plural(n, "error", "errors")
 }
 
 // untilSignal returns a context that the first SIGINT or SIGTERM cancels. The
