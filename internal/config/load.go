@@ -76,15 +76,7 @@ func Load(o Options) (*Config, *Report) {
 	if o.Getuid == nil {
 		o.Getuid = os.Getuid
 	}
-	l := &loader{
-		opts:   o,
-		report: &Report{},
-		failed: map[string]bool{},
-		open:   map[*source]bool{},
-		texts:  map[string]string{},
-		refs:   expander{lookup: o.LookupEnv},
-		digest: sha256.New(),
-	}
+	l := newLoader(o)
 	cfg := l.load()
 	l.finish()
 	if l.report.Err() != nil {
@@ -116,7 +108,22 @@ type pending struct {
 	onKey   bool
 }
 
-func (l *loader) load() *Config {
+// newLoader is the state of one load; o is complete.
+func newLoader(o Options) *loader {
+	return &loader{
+		opts:   o,
+		report: &Report{},
+		failed: map[string]bool{},
+		open:   map[*source]bool{},
+		texts:  map[string]string{},
+		refs:   expander{lookup: o.LookupEnv},
+		digest: sha256.New(),
+	}
+}
+
+// merge reads all files into l.root and returns their merged plain values;
+// l.root stays nil when there is nothing to go on with.
+func (l *loader) merge() map[string]any {
 	k := koanf.New("::") // a dot in a key would split it (koanf #328)
 	for _, path := range l.files() {
 		src, ok := l.read(path)
@@ -130,10 +137,15 @@ func (l *loader) load() *Config {
 		}
 		l.root = l.root.merge(p.place)
 	}
+	return k.Raw()
+}
+
+func (l *loader) load() *Config {
+	raw := l.merge()
 	if l.root == nil {
 		return nil
 	}
-	tree := l.convert(model(), k.Raw(), l.root, nil)
+	tree := l.convert(model(), raw, l.root, nil)
 	cfg := &Config{texts: l.texts}
 	if err := assign(cfg, tree); err != nil {
 		l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
