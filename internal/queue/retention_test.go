@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,22 +217,30 @@ func TestAWallClockAYearOffLosesStallsAndWipesNothing(t *testing.T) {
 }
 
 func TestSpaceIsGivenBackAfterChurn(t *testing.T) {
-	h := newHarness(t)
+	var asked atomic.Int64
+	h := newHarness(t, func(o *Options) {
+		// Every look at the clock finds that the store has been quiet.
+		o.elapsed = func() time.Duration { return time.Duration(asked.Add(1)) * 2 * quiet }
+	})
 	lane := h.lane("x.a")[0]
 	h.accept(testEvent(1, lane))
 	h.finish(h.ready(lane)[0], delivery.Success, 0)
 	h.settle()
-	h.do(t.Context(), func(*group) error { h.Store.c.space.churn = spaceChurn; return nil })
-	h.clock.advance(time.Minute)
-	h.do(t.Context(), func(*group) error { h.Store.c.space.last = 0; h.Store.c.space.timer.Reset(0); return nil })
-	for i := 0; ; i++ {
-		var busy bool
-		var churn int64
-		h.do(t.Context(), func(*group) error { busy, churn = h.Store.c.space.busy, h.Store.c.space.churn; return nil })
-		if !busy && churn < spaceChurn {
-			break
-		}
-		if i > 100000 {
+	given := func() (done bool) {
+		h.do(t.Context(), func(*group) error {
+			c := &h.Store.c.space
+			done = !c.busy && c.churn < spaceChurn
+			return nil
+		})
+		return done
+	}
+	h.do(t.Context(), func(*group) error {
+		h.Store.c.space.churn, h.Store.c.space.armed = spaceChurn, true
+		h.Store.c.space.timer.Reset(0)
+		return nil
+	})
+	for i := 0; !given(); i++ {
+		if i > 10000 {
 			t.Fatal("space was not given back")
 		}
 	}

@@ -1,0 +1,40 @@
+// Command bench measures the daemon against two floors in the same run: a bare
+// net/http client that posts the same signed events from memory, and a log that
+// does nothing but append and fdatasync.
+//
+// What it guarantees: every figure comes from the built daemon as an operator
+// runs it (default durability, signatures on, the receiver verifying each), the
+// floors are taken before and after each measurement, and every event is
+// accounted for; a run that loses one or sees a bad signature fails.
+//
+// scripts/bench builds the daemon and calls "bench run". The other subcommands
+// are the programs of the benchmark, each in a process of its own so that the
+// processor time of the daemon can be told from theirs.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: bench run|receiver|bare|walfloor|load [flags]")
+		os.Exit(2)
+	}
+	commands := map[string]func([]string) error{
+		"run": runAll, "receiver": runReceiver, "bare": runBare, "walfloor": runWALFloor, "load": runLoad,
+	}
+	f := commands[os.Args[1]]
+	if f == nil {
+		fmt.Fprintf(os.Stderr, "bench: no command %q\n", os.Args[1])
+		os.Exit(2)
+	}
+	if err := f(os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func printJSON(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// lab is one benchmark's directory, receiver and daemon.
+type lab struct {
+	dir      string // everything that is written
+	binary   string // the daemon
+	secret   string
+	recvAddr string
+	recv     *exec.Cmd
+	daemon   *exec.Cmd
+}
+
+func (l *lab) socket() string { return filepath.Join(l.dir, "events.sock") }
+func (l *lab) data() string   { return filepath.Join(l.dir, "data") }
+
+// self runs a subcommand of this program and decodes what it prints.
+func self[T any](args ...string) (out T, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return out, err
+	}
+	c := exec.Command(exe, args...)
+	c.Stderr = os.Stderr
+	b, err := c.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", args[0], err)
+	}
+	return out, json.Unmarshal(b, &out)
+}
+
+func (l *lab) startReceiver() error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	l.recv = exec.Command(exe, "receiver", "-secret", l.secret)
+	l.recv.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := l.recv.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := l.recv.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	l.recvAddr = strings.TrimSpace(line)
+	return err
+}
+
+func (l *lab) stopReceiver() {
+	_ = l.recv.Process.Kill()
+	_ = l.recv.Wait()
+}
+
+// writeConfig makes three helpers: bench for the measured deliveries, slow for
+// a receiver that takes 5 s, backlog for deliveries that stay pending.
+func (l *lab) writeConfig() error {
+	const tmpl = `listen:
+  events: %[1]s/events.sock
+  admin: %[1]s/admin.sock
+log: {level: warn}
+queue: {dir: %[1]s/data, min_free: 256MiB}
+helpers:
+  bench:
+    name: Daily Expenses
+    command: /expenses
+    secret: %[3]s
+    webhooks:
+      main: {url: "http://%[2]s/ok/main", concurrency: 64}
+  slow:
+    secret: %[3]s
+    webhooks:
+      tarpit: {url: "http://%[2]s/delay/5000/slow", concurrency: 8}
+  backlog:
+    secret: %[3]s
+    webhooks:
+      stuck: {url: "http://%[2]s/delay/600000/stuck", concurrency: 1, retry: {timeout: 10m}}
+  quiet:
+    secret: %[3]s
+    events: [nothing.happened]
+    webhooks:
+      none: {url: "http://%[2]s/ok/none", events: [nothing.happened]}
+`
+	text := fmt.Sprintf(tmpl, l.dir, l.recvAddr, l.secret)
+	return os.WriteFile(filepath.Join(l.dir, "config.yaml"), []byte(text), 0o600)
+}
+
+// startDaemon starts the daemon on whatever data there is and returns how long
+// it took until it accepts connections.
+func (l *lab) startDaemon() (time.Duration, error) {
+	t0 := time.Now()
+	l.daemon = exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "config.yaml"))
+	l.daemon.Stderr = os.Stderr
+	l.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := l.daemon.Start(); err != nil {
+		return 0, err
+	}
+	for time.Since(t0) < time.Minute {
+		if resp, err := l.admin("/readyz"); err == nil && resp == http.StatusOK {
+			return time.Since(t0), nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return 0, fmt.Errorf("daemon was not ready within a minute")
+}
+
+func (l *lab) admin(path string) (int, error) {
+	hc := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(l.dir, "admin.sock"))
+		}}}
+	resp, err := hc.Get("http://admin" + path)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+func (l *lab) stopDaemon(sig syscall.Signal) {
+	_ = l.daemon.Process.Signal(sig)
+	_ = l.daemon.Wait()
+}
+
+// fresh starts the daemon on an empty queue.
+func (l *lab) fresh() error {
+	if err := os.RemoveAll(l.data()); err != nil {
+		return err
+	}
+	if err := l.control("/_reset", nil, new(any)); err != nil {
+		return err
+	}
+	_, err := l.startDaemon()
+	return err
+}
+
+func (l *lab) control(path string, body io.Reader, into any) error {
+	resp, err := http.Post("http://"+l.recvAddr+path, "text/plain", body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+func (l *lab) stats(path, streamPath string) (streamStats, error) {
+	m := map[string]streamStats{}
+	err := l.control(path, nil, &m)
+	return m[streamPath], err
+}
+
+// waitFor waits until the main stream has want unique events, or none came for
+// idle.
+func (l *lab) waitFor(want int64, idle time.Duration) (streamStats, error) {
+	last, lastN := time.Now(), int64(-1)
+	for {
+		s, err := l.stats("/_count", mainStream)
+		if err != nil {
+			return s, err
+		}
+		if s.Unique != lastN {
+			lastN, last = s.Unique, time.Now()
+		}
+		if s.Unique >= want || time.Since(last) > idle {
+			return l.stats("/_stats", mainStream)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+const mainStream = "/ok/main"
+
+// usage is what the daemon has used since it started.
+type usage struct {
+	cpu       time.Duration
+	written   int64 // bytes that it caused to be written to disk
+	anonymous int64 // resident bytes that are not file pages
+	resident  int64
+}
+
+func (l *lab) usage() (u usage, err error) {
+	p := fmt.Sprintf("/proc/%d/", l.daemon.Process.Pid)
+	stat, err := os.ReadFile(p + "stat")
+	if err != nil {
+		return u, err
+	}
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	for _, i := range []int{11, 12} { // utime, stime in ticks of 10 ms: proc(5)
+		v, err := strconv.ParseInt(f[i], 10, 64)
+		if err != nil {
+			return u, err
+		}
+		u.cpu += time.Duration(v) * 10 * time.Millisecond
+	}
+	u.written, err = procField(p+"io", "write_bytes:", 1)
+	if err != nil {
+		return u, err
+	}
+	if u.anonymous, err = procField(p+"status", "RssAnon:", 1024); err != nil {
+		return u, err
+	}
+	u.resident, err = procField(p+"status", "VmRSS:", 1024)
+	return u, err
+}
+
+func procField(path, key string, unit int64) (int64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			v, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return v * unit, err
+		}
+	}
+	return 0, fmt.Errorf("%s has no %s", path, key)
+}
+
+// watchPeak samples the daemon's anonymous memory until stop is called.
+func (l *lab) watchPeak() (stop func() int64) {
+	quit, peak := make(chan struct{}), make(chan int64)
+	go func() {
+		var top int64
+		for {
+			if u, err := l.usage(); err == nil {
+				top = max(top, u.anonymous)
+			}
+			select {
+			case <-quit:
+				peak <- top
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+	return func() int64 { close(quit); return <-peak }
+}

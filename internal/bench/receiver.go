@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// stream counts what one path of the receiver got:
+//
+//	/ok/<stream>          200 at once
+//	/delay/<ms>/<stream>  200 after <ms>
+//	/fail/<pct>/<stream>  500 for <pct>% of requests
+type stream struct {
+	delay   time.Duration
+	failPct float64
+
+	mu          sync.Mutex
+	requests    int64
+	failed      int64
+	badSig      int64
+	unknown     int64
+	dups        int64
+	inflight    int64
+	maxInflight int64
+	first, last int64              // µs, of first deliveries
+	seen        map[uint32][]int64 // run → sequence → arrival in µs; 0 = not yet
+	latency     []int64
+}
+
+func newStream(path string) *stream {
+	st := &stream{seen: map[uint32][]int64{}}
+	f := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(f) < 2 {
+		return st
+	}
+	v, _ := strconv.ParseFloat(f[1], 64)
+	switch f[0] {
+	case "delay":
+		st.delay = time.Duration(v * float64(time.Millisecond))
+	case "fail":
+		st.failPct = v
+	}
+	return st
+}
+
+// record counts one request and returns the status to answer.
+func (st *stream) record(body []byte, signed bool) int {
+	now := time.Now().UnixMicro()
+	run, seq, sent, known := findEvent(body)
+	fail := st.failPct > 0 && rand.Float64()*100 < st.failPct
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.requests++
+	st.inflight++
+	st.maxInflight = max(st.maxInflight, st.inflight)
+	switch {
+	case !signed:
+		st.badSig++
+		return 401
+	case fail:
+		st.failed++
+		return 500
+	case !known:
+		st.unknown++
+		return 200
+	}
+	seen := st.seen[run]
+	if seq >= len(seen) {
+		seen = append(seen, make([]int64, seq+1024-len(seen))...)
+		st.seen[run] = seen
+	}
+	if seen[seq] != 0 {
+		st.dups++
+		return 200
+	}
+	seen[seq] = now
+	st.latency = append(st.latency, now-sent)
+	st.first = cmp.Or(st.first, now)
+	st.last = now
+	return 200
+}
+
+// streamStats is one stream in the answer to /_stats.
+type streamStats struct {
+	Requests, Unique, Dups, Failed, BadSig, Unknown, MaxInflight int64
+	First, Last                                                  int64
+	E2E                                                          summary
+}
+
+func (st *stream) stats(full bool) streamStats {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	o := streamStats{Requests: st.requests, Unique: int64(len(st.latency)), Dups: st.dups, Failed: st.failed,
+		BadSig: st.badSig, Unknown: st.unknown, MaxInflight: st.maxInflight, First: st.first, Last: st.last}
+	if full {
+		o.E2E = summarise(slices.Clone(st.latency))
+	}
+	return o
+}
+
+// missing lists the acknowledged sequences of a run that never came.
+func (st *stream) missing(run uint32, acked []string) (out []int) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	seen := st.seen[run]
+	for _, l := range acked {
+		if q, err := strconv.Atoi(l); err == nil && (q >= len(seen) || seen[q] == 0) {
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// receiver is the webhook endpoint of the benchmark. It verifies the signature
+// of every request when it has a secret.
+type receiver struct {
+	secret  []byte
+	mu      sync.RWMutex
+	streams map[string]*stream
+}
+
+func (s *receiver) stream(path string) *stream {
+	s.mu.RLock()
+	st := s.streams[path]
+	s.mu.RUnlock()
+	if st != nil {
+		return st
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st = s.streams[path]; st == nil {
+		st = newStream(path)
+		s.streams[path] = st
+	}
+	return st
+}
+
+func (s *receiver) deliver(m *rawMessage) int {
+	st := s.stream(string(m.Path))
+	signed := s.secret == nil || string(m.Header("x-peanuts-signature")) == sign(s.secret, m.Body)
+	status := st.record(m.Body, signed)
+	if st.delay > 0 {
+		time.Sleep(st.delay)
+	}
+	st.mu.Lock()
+	st.inflight--
+	st.mu.Unlock()
+	return status
+}
+
+// control answers /_stats, /_count, /_reset and /_missing?<stream> (body: the
+// run in hex, then the acknowledged sequences).
+func (s *receiver) control(m *rawMessage) any {
+	path, query, _ := strings.Cut(string(m.Path), "?")
+	switch path {
+	case "/_reset":
+		s.mu.Lock()
+		s.streams = map[string]*stream{}
+		s.mu.Unlock()
+	case "/_stats", "/_count":
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		out := map[string]streamStats{}
+		for p, st := range s.streams {
+			out[p] = st.stats(path == "/_stats")
+		}
+		return out
+	case "/_missing":
+		lines := strings.Fields(string(m.Body))
+		run, err := strconv.ParseUint(lines[0], 16, 32)
+		if err != nil {
+			return map[string]string{"error": err.Error()}
+		}
+		missing := s.stream(query).missing(uint32(run), lines[1:])
+		return map[string]any{"acked": len(lines) - 1, "missing": len(missing), "sample": missing[:min(5, len(missing))]}
+	}
+	return struct{}{}
+}
+
+func (s *receiver) serve(c net.Conn) {
+	defer c.Close()
+	r := newRawReader(c)
+	var out []byte
+	for {
+		m, err := r.Read(false)
+		if err != nil {
+			return
+		}
+		if bytes.HasPrefix(m.Path, []byte("/_")) {
+			b, err := json.Marshal(s.control(m))
+			if err != nil {
+				return
+			}
+			out = fmt.Appendf(out[:0], "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(b))
+			out = append(out, b...)
+		} else {
+			out = append(out[:0], rawAnswer(s.deliver(m))...)
+		}
+		if _, err := c.Write(out); err != nil || m.Close {
+			return
+		}
+	}
+}
+
+func rawAnswer(status int) string {
+	switch status {
+	case 200:
+		return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	case 401:
+		return "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+	}
+	return "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+}
+
+func runReceiver(args []string) error {
+	fs := flag.NewFlagSet("receiver", flag.ExitOnError)
+	addr := fs.String("listen", "127.0.0.1:0", "address")
+	secret := fs.String("secret", "", "verify HMAC-SHA256 with this secret")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	s := &receiver{streams: map[string]*stream{}}
+	if *secret != "" {
+		s.secret = []byte(*secret)
+	}
+	l, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stdout, l.Addr())
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go s.serve(c)
+	}
+}

@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+// adminFlag is for the commands that talk to the daemon's admin socket.
+func (a *app) adminFlag(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.admin, "admin", "", "`PATH` of the admin socket; default listen.admin of the configuration")
+	return c
+}
+
+// configFile is the file that --config or the search order names.
+func (a *app) configFile() (string, error) {
+	path, err := config.Find(a.configPath, a.Env)
+	if err != nil {
+		return "", WithExit(ExitConfig, err, "")
+	}
+	return path, nil
+}
+
+// listeners reads where the daemon listens. No secret is read for it, so that a
+// user who may read the file but none of its secrets can use the sockets.
+func (a *app) listeners(flag string) (events, admin string, err error) {
+	path, err := a.configFile()
+	if err == nil {
+		events, admin, err = config.Listeners(path)
+	}
+	if err == nil {
+		return events, admin, nil
+	}
+	f := &fault{code: ExitConfig, err: fmt.Errorf("find the daemon's socket: %w", err),
+		hint: "name the socket with " + flag + ", or the file with --config; peanuts-relay check says what is wrong with it"}
+	if errors.Is(err, fs.ErrPermission) {
+		f.code = ExitPermission
+	}
+	return "", "", f
+}
+
+func (a *app) eventsSocket(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	events, _, err := a.listeners("--socket")
+	return events, err
+}
+
+func (a *app) adminSocket() (string, error) {
+	if a.admin != "" {
+		return a.admin, nil
+	}
+	_, admin, err := a.listeners("--admin")
+	return admin, err
+}
+
+// withAdmin runs f with a client of the admin socket and words its errors.
+func (a *app) withAdmin(f func(*adminclient.Client) error) error {
+	socket, err := a.adminSocket()
+	if err != nil {
+		return err
+	}
+	c := adminclient.New(socket)
+	defer c.Close()
+	return adminFault(socket, f(c))
+}
+
+// adminFault gives the errors of the admin client their exit status and what to
+// do about them.
+func adminFault(socket string, err error) error {
+	if err == nil || isFault(err) {
+		return err
+	}
+	refused, isRefused := errors.AsType[*adminclient.Error](err)
+	switch {
+	case errors.Is(err, adminclient.ErrUnreachable):
+		return socketFault(socket, errNobody, "")
+	case errors.Is(err, adminclient.ErrPermission):
+		return socketFault(socket, fs.ErrPermission, "it belongs to the daemon's user: try sudo")
+	case errors.Is(err, context.Canceled):
+		return WithExit(ExitFailure, errors.New("interrupted"), "")
+	case isRefused:
+		return refusal(refused)
+	}
+	return WithExit(ExitUnavailable, fmt.Errorf("the conversation with the daemon at %s broke: %w", socket, err), "peanuts-relay status says whether it runs")
+}
+
+var errNobody = errors.New("nothing listens there")
+
+func isFault(err error) bool {
+	_, ok := errors.AsType[*fault](err)
+	return ok
+}
+
+func refusal(e *adminclient.Error) error {
+	f := &fault{code: ExitFailure, err: e}
+	switch {
+	case e.Code == rest.CodeNotFound:
+		f.hint = "peanuts-relay webhooks and peanuts-relay deliveries list what there is"
+	case e.Code == rest.CodeInFlight:
+		f.code, f.hint = ExitTryAgain, "try again when the attempt is over"
+	case e.Code == rest.CodePayloadExpired:
+		f.hint = "history.payloads of the configuration says how long payloads are kept"
+	case e.Code == rest.CodeBadRequest:
+		f.code = ExitUsage
+	case e.Status == http.StatusForbidden, e.Status == http.StatusUnauthorized:
+		f.code = ExitPermission
+	case e.Status == http.StatusTooManyRequests, e.Status == http.StatusServiceUnavailable, e.Status == http.StatusInsufficientStorage:
+		f.code, f.hint = ExitTryAgain, "try again later; peanuts-relay status says what is wrong"
+	}
+	return f
+}
+
+// completionTimeout bounds what a shell waits for when a name is completed.
+const completionTimeout = time.Second
+
+// completeWebhooks completes the names of webhooks from the running daemon.
+func (a *app) completeWebhooks(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	socket, err := a.adminSocket()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	c := adminclient.New(socket)
+	defer c.Close()
+	list, err := c.Webhooks(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, w := range list.Webhooks {
+		names = append(names, w.ID)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

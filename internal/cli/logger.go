@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+)
+
+// newLogger writes the daemon's log to standard error in the configured format.
+func (a *app) newLogger(c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	format := c.Format
+	if format == "" || format == "auto" {
+		format = "text"
+		if a.isJournal() {
+			format = "journal"
+		}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.Err, options))
+	case "journal":
+		return slog.New(newJournalHandler(a.Err, level))
+	}
+	return slog.New(slog.NewTextHandler(a.Err, options))
+}
+
+// isJournal reports whether standard error is the journal's stream itself: what
+// JOURNAL_STREAM says of its device and inode must hold, for a child of a
+// service may have it redirected (systemd.exec(5), "$JOURNAL_STREAM").
+func (a *app) isJournal() bool {
+	stream, file := a.env("JOURNAL_STREAM"), (*os.File)(nil)
+	if f, ok := a.Err.(*os.File); ok {
+		file = f
+	}
+	if stream == "" || file == nil {
+		return false
+	}
+	var st unix.Stat_t
+	if unix.Fstat(int(file.Fd()), &st) != nil {
+		return false
+	}
+	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
+
+// journalHandler writes lines with the priority before them and without the
+// time, which the journal has itself (sd-daemon(3), "<N>" prefixes).
+type journalHandler struct {
+	inner slog.Handler
+	out   *priorityWriter // shared by all handlers made from one
+}
+
+// priorityWriter puts a prefix before each write; the text handler makes one
+// write of each record.
+type priorityWriter struct {
+	mu     sync.Mutex // held around the whole of Handle
+	w      io.Writer
+	prefix string
+}
+
+func (p *priorityWriter) Write(line []byte) (int, error) {
+	if _, err := p.w.Write(append([]byte(p.prefix), line...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+func newJournalHandler(w io.Writer, level slog.Level) slog.Handler {
+	out := &priorityWriter{w: w}
+	return &journalHandler{out: out, inner: slog.NewTextHandler(out, &slog.HandlerOptions{Level: level,
+		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
+			if len(groups) == 0 && (attr.Key == slog.TimeKey || attr.Key == slog.LevelKey) {
+				return slog.Attr{}
+			}
+			return attr
+		}})}
+}
+
+// Enabled implements [slog.Handler].
+func (h *journalHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.inner.Enabled(ctx, level)
+}
+
+// Handle implements [slog.Handler].
+func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	h.out.prefix = priority(r.Level)
+	return h.inner.Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (h *journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &journalHandler{inner: h.inner.WithAttrs(attrs), out: h.out}
+}
+
+// WithGroup implements [slog.Handler].
+func (h *journalHandler) WithGroup(name string) slog.Handler {
+	return &journalHandler{inner: h.inner.WithGroup(name), out: h.out}
+}
+
+// priority is the syslog priority of a level (syslog(3)).
+func priority(level slog.Level) string {
+	switch {
+	case level >= slog.LevelError:
+		return "<3>"
+	case level >= slog.LevelWarn:
+		return "<4>"
+	case level >= slog.LevelInfo:
+		return "<6>"
+	}
+	return "<7>"
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return a.command(&cobra.Command{
+		Use:   "serve",
+		Short: "runs the daemon",
+		Long: `runs the daemon: takes events, delivers them, answers the other commands. It logs to
+standard error. One SIGTERM or Ctrl-C stops it gracefully, a second one at once`,
+		Example: `peanuts-relay serve --config /etc/peanuts-relay/config.yaml
+PEANUTS_RELAY_CONFIG=./config.yaml peanuts-relay serve`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
+	})
+}
+
+func (a *app) serve(ctx context.Context) error {
+	if a.deps.Serve == nil {
+		return failf("", "this program was built without the daemon")
+	}
+	path, err := a.configFile()
+	if err != nil {
+		return err
+	}
+	cfg, report := config.Load(config.Options{Path: path, LookupEnv: a.Env})
+	if err := a.writeFindings(report); err != nil {
+		return err
+	}
+	if err := report.Err(); err != nil {
+		return invalidConfig(err, path)
+	}
+	ctx, stop := a.untilSignal(ctx)
+	defer stop()
+	v := a.version()
+	err = a.deps.Serve(ctx, cfg, ServeOptions{Logger: a.newLogger(cfg.Log), Version: v.Version, Commit: v.Commit,
+		Path: path, Files: report.Files, Digest: report.Digest, Notes: warnings(report)})
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// writeFindings prints what was found on standard error, apart from what comes
+// after it.
+func (a *app) writeFindings(report *config.Report) error {
+	if len(report.Findings) == 0 {
+		return nil
+	}
+	err := report.WriteText(a.Err, a.errStyle().on)
+	fmt.Fprintln(a.Err)
+	return err
+}
+
+// warnings are what was found in a configuration that is valid, one line each.
+func warnings(report *config.Report) []string {
+	var lines []string
+	for _, f := range report.Findings {
+		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message))
+	}
+	return lines
+}
+
+// invalidConfig ends a command that cannot go on without the configuration;
+// its findings were printed before.
+func invalidConfig(err error, path string) error {
+	return WithExit(ExitConfig, fmt.Errorf("%s is not valid: %s", path, countErrors(err)), "")
+}
+
+func countErrors(err error) string {
+	n := 1
+	if invalid, ok := errors.AsType[*config.InvalidError](err); ok {
+		n = invalid.Errors
+	}
+	return plural(n, "error", "errors")
+}
+
+// untilSignal returns a context that the first SIGINT or SIGTERM cancels. The
+// second one ends the process at once: also as PID 1 of a container, for which
+// the kernel has no default action.
+func (a *app) untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	ended := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case s := <-signals:
+			fmt.Fprintf(a.Err, "%s: %s: stopping; once more stops at once\n", programName, s)
+			cancel()
+		case <-ended:
+			return
+		}
+		select {
+		case s := <-signals:
+			fmt.Fprintf(a.Err, "%s: %s: stopped at once; what was in flight is delivered again after the next start\n", programName, s)
+			a.abort(signalExit(s))
+		case <-ended:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(ended)
+		<-done
+		cancel()
+	}
+}
+
+// signalExit is how a shell reports a process that a signal ended.
+func signalExit(s os.Signal) int {
+	if n, ok := s.(unix.Signal); ok {
+		return 128 + int(n)
+	}
+	return ExitFailure
+}

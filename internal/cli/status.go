@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON bool
+	c := a.adminFlag(a.command(&cobra.Command{
+		Use:   "status",
+		Short: "shows how the running daemon fares",
+		Example: `peanuts-relay status
+peanuts-relay status --json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withAdmin(func(c *adminclient.Client) error {
+				s, err := c.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(a.Out, s)
+				}
+				return a.printStatus(&s)
+			})
+		},
+	}))
+	c.Flags().BoolVar(&asJSON, "json", false, "print the document of the REST API")
+	return c
+}
+
+func (a *app) printStatus(s *rest.Status) error {
+	st := a.outStyle()
+	p := a.fields()
+	p.add("state", st.status(s.State)+reasons(s.Reasons))
+	p.add("version", s.Version)
+	p.add("running", fmt.Sprintf("since %s (%s), pid %d", clock(s.StartedAt.Time), span(s.Uptime.Duration()), s.PID))
+	p.add("config", fmt.Sprintf("%s, generation %d, loaded %s", s.Config.Path, s.Config.Generation, clock(s.Config.LoadedAt.Time)))
+	for _, w := range s.Config.Warnings {
+		p.add("", st.warn("warning: ")+oneLine(w))
+	}
+	p.add("events", s.Listen.Events)
+	p.add("admin", s.Listen.Admin)
+	p.add("accepted", fmt.Sprintf("%s since the start, %s repeated%s", plural(s.Ingest.Accepted, "event", "events"), grouped(int64(s.Ingest.Duplicates)), rejections(s.Ingest.Rejected)))
+	c := s.Queue.Counts
+	p.add("queue", fmt.Sprintf("%s, %s of %s", st.status(s.Queue.State), byteSize(c.LiveBytes), byteSize(s.Queue.MaxBytes)))
+	oldest := ""
+	if !s.Queue.OldestPendingAt.IsZero() {
+		oldest = ", oldest from " + clock(s.Queue.OldestPendingAt.Time)
+	}
+	p.add("deliveries", fmt.Sprintf("%s pending (%s held, %s in flight%s), %s success, %s failed",
+		grouped(c.Pending), grouped(c.Held), grouped(c.InFlight), oldest, grouped(c.Success), grouped(c.Failed)))
+	p.add("disk", fmt.Sprintf("%s free in %s, events are refused below %s", byteSize(s.Queue.DiskFree), s.Queue.Dir, byteSize(s.Queue.MinFree)))
+	if s.Queue.Quarantined > 0 {
+		p.add("damaged", st.bad(plural(s.Queue.Quarantined, "record", "records")+" set aside"))
+	}
+	if s.Replays > 0 {
+		p.add("replays", fmt.Sprintf("%d under way", s.Replays))
+	}
+	if err := p.write(); err != nil || len(s.Webhooks) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.Out)
+	return a.laneTable(s.Webhooks).write(a.Out, a.OutTerm.Width, st)
+}
+
+func reasons(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return ": " + oneLine(strings.Join(list, "; "))
+}
+
+func rejections(list []rest.Rejected) string {
+	var parts []string
+	for _, r := range list {
+		if r.Count > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", grouped(int64(r.Count)), r.Reason))
+		}
+	}
+	if len(parts) == 0 {
+		return ", none rejected"
+	}
+	return ", rejected: " + strings.Join(parts, ", ")
+}
+
+func (a *app) laneTable(lanes []rest.Lane) *table {
+	t := &table{columns: []column{
+		{title: "WEBHOOK", least: 12}, {title: "STATE", paint: paintState}, {title: "PENDING", right: true}, {title: "IN FLIGHT", right: true},
+		{title: "SUCCESS", right: true}, {title: "FAILED", right: true}, {title: "NEXT ATTEMPT"},
+	}}
+	for _, l := range lanes {
+		t.add(l.Webhook, stateOf(l.State, l.HeldReason), grouped(l.Counts.Pending), grouped(l.Counts.InFlight),
+			grouped(l.Counts.Success), grouped(l.Counts.Failed), relative(l.NextAttemptAt.Time, a.Now()))
+	}
+	return t
+}
+
+// stateOf is a state and, for held, why.
+func stateOf(state, heldReason string) string {
+	if heldReason != "" {
+		return state + ": " + heldReason
+	}
+	return state
+}
+
+// paintState paints what stateOf made by its first word.
+func paintState(st style, text string) string {
+	word, _, _ := strings.Cut(text, ":")
+	painted := st.status(word)
+	return painted + strings.TrimPrefix(text, word)
+}

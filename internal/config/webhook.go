@@ -1,0 +1,140 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/secret"
+)
+
+// The built-in event types.
+const (
+	EventCreated = "entry.created"
+	EventUpdated = "entry.updated"
+	EventDeleted = "entry.deleted"
+)
+
+// SinkHTTP is the built-in sink.
+const SinkHTTP = "http"
+
+// Webhook is one webhook with everything resolved that it inherits. It has one
+// field for each thing the relay needs to run it, hence their number.
+type Webhook struct {
+	ID             string  // "helper.webhook"
+	Helper         *Helper // never nil
+	URL            secret.String
+	Headers        []Header
+	Secrets        []secret.String // its own, its helper's or the file's; empty only when SignaturesNone or for a plugin
+	Signatures     []Signature     // at least one, unless SignaturesNone
+	SignaturesNone bool
+	Format         string   // "peanuts" or "event"
+	Events         []string // full names such as "entry.created"; nil = all, empty = none
+	Enabled        bool
+	Retry          Retry // complete
+	Concurrency    int   // 1 to 1024
+	Ordering       string
+	TLS            TLS // absolute paths
+	Sink           string
+	Settings       map[string]any // every text in it is a secret.String
+}
+
+// Webhooks lists all webhooks in the order of the file. The result is the
+// caller's; what its elements point to is shared and must not be modified.
+func (c *Config) Webhooks() []Webhook {
+	var out []Webhook
+	for i := range c.Helpers {
+		h := &c.Helpers[i]
+		for j := range h.Webhooks {
+			out = append(out, c.resolve(h, &h.Webhooks[j]))
+		}
+	}
+	return out
+}
+
+func (c *Config) resolve(h *Helper, w *WebhookKeys) Webhook {
+	out := Webhook{
+		ID:             h.ID + "." + w.ID,
+		Helper:         h,
+		URL:            w.URL,
+		Headers:        w.Headers,
+		Secrets:        c.secrets(h, w),
+		Signatures:     w.Signatures.List,
+		SignaturesNone: w.Signatures.None,
+		Format:         w.Format,
+		Events:         h.selected(w.Events),
+		Enabled:        w.Enabled,
+		Retry: Retry{
+			Schedule: orInherited(w.Retry.Schedule, c.Retry.Schedule),
+			Timeout:  cmp.Or(w.Retry.Timeout, c.Retry.Timeout),
+			AlsoOn:   orInherited(w.Retry.AlsoOn, c.Retry.AlsoOn),
+		},
+		Concurrency: w.Concurrency,
+		Ordering:    w.Ordering,
+		TLS:         w.TLS,
+		Sink:        w.Sink,
+		Settings:    w.Settings,
+	}
+	switch {
+	case out.SignaturesNone:
+		out.Secrets = nil
+	case len(out.Signatures) == 0 && out.Sink == SinkHTTP:
+		out.Signatures = []Signature{{Scheme: "peanuts"}}
+	}
+	return out
+}
+
+// orInherited tells an empty list, which counts, from an absent one.
+func orInherited[T int | time.Duration](own, inherited []T) []T {
+	if own != nil {
+		return own
+	}
+	return inherited
+}
+
+// secrets are those nearest to the webhook.
+func (c *Config) secrets(h *Helper, w *WebhookKeys) []secret.String {
+	for _, level := range []struct {
+		one  secret.String
+		many []secret.String
+	}{{w.Secret, w.Secrets}, {h.Secret, h.Secrets}, {c.Secret, c.Secrets}} {
+		if !level.one.IsZero() {
+			return []secret.String{level.one}
+		}
+		if len(level.many) > 0 {
+			return level.many
+		}
+	}
+	return nil
+}
+
+// selected turns the words of `events` into full names, each once. It leaves out
+// unknown ones, which Load has refused.
+func (h *Helper) selected(words []string) []string {
+	out := []string{}
+	for _, word := range words {
+		if word == "all" {
+			return nil
+		}
+		if name := h.eventName(word); name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// eventName is the full name of an event, "" when the helper has none such.
+func (h *Helper) eventName(word string) string {
+	switch word {
+	case "create", "created", EventCreated:
+		return EventCreated
+	case "update", "updated", EventUpdated:
+		return EventUpdated
+	case "delete", "deleted", EventDeleted:
+		return EventDeleted
+	}
+	if slices.Contains(h.Events, word) {
+		return word
+	}
+	return ""
+}

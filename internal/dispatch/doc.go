@@ -1,0 +1,37 @@
+// Package dispatch runs the lanes: it claims pending deliveries from the
+// store, hands each to its webhook's sink and records what became of it.
+//
+// Guarantees:
+//
+//   - A delivery is never in flight twice at the same time, and whatever is
+//     pending in the store on a lane that is not held is attempted: now, or when
+//     its time has come.
+//   - Rows stay in the store while they are in flight. Only [Store.Complete]
+//     moves them, so a crash at any point repeats a delivery at worst.
+//   - Lanes do not wait for each other. A lane has at most Target.Concurrency
+//     attempts under way and a bounded number of deliveries in memory.
+//   - An attempt sees one [Target] from its beginning to its end. Apply switches
+//     all lanes at one instant, cancels nothing, and closes a sink after its last
+//     attempt.
+//   - An idle dispatcher runs one goroutine, which sleeps until the next time
+//     that is known; nothing polls.
+//   - What the daemon's own shutdown cuts short uses up no attempt.
+//
+// # Lanes in memory
+//
+// A lane holds a short window of its rows: a ring of ready ones, loaded in the
+// order of acceptance behind a cursor; a list of waiting ones whose time has
+// come, behind a cursor of its own; and a list of those that an operator or a
+// replay brought back. New deliveries are handed over in memory as long as the
+// ring has room; otherwise the lane is spilled and reads them back later.
+//
+// A scan of the store may return a row whose completion is on its way to the
+// disk. Therefore a lane keeps, for every sequence that it has in a list, in
+// flight or completed but not yet committed, an entry in its set of owned
+// sequences; scans skip those. An entry leaves the set when the store has
+// reported the commit (see [Dispatcher.Changed]), and never while a scan is
+// under way, since that scan may look at an older snapshot.
+//
+// A held lane keeps nothing in memory but the set of what is in flight. When it
+// is let go it starts again from the store's low-water mark.
+package dispatch

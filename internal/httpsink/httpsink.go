@@ -1,0 +1,225 @@
+// Package httpsink is the built-in sink: it posts a payload to an HTTP
+// endpoint.
+//
+// Guarantee: Deliver returns when the attempt is over and not before, at the
+// latest when its timeout has passed; it always sets an outcome, never panics,
+// follows no redirect and asks for no second answer. What a receiver sends back
+// costs bounded memory and time, whatever it is. No secret of the webhook and
+// no path or query of its URL gets into an error, a kept header or a kept body.
+// Every connection goes through the egress policy, on the address really
+// dialled.
+//
+// A 2xx status line is success, even when the body after it breaks off: the
+// receiver has said that it took the event.
+//
+// A keep-alive connection that the receiver closed while it was idle is
+// replaced at once, as part of the same attempt. The request that met it can
+// have been read by the receiver before it closed; then it sees the same
+// delivery id twice, as at-least-once delivery allows.
+//
+// Requests use HTTP/1.1 only. One connection for each attempt in flight keeps
+// attempts independent of each other (a lost packet, a GOAWAY or a flow-control
+// window of HTTP/2 stalls all of them), and header names travel as documented.
+package httpsink
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/egress"
+	"github.com/peanutsapp/peanuts-relay/internal/secret"
+	"github.com/peanutsapp/peanuts-relay/internal/signing"
+)
+
+const (
+	// DefaultUserAgent is the User-Agent of requests that configure no other.
+	DefaultUserAgent = "Peanuts-Webhook/1.0"
+
+	defaultTimeout = 30 * time.Second
+
+	// maxResponseHeaderBytes bounds all header bytes of an answer, those of 1xx
+	// answers before it included.
+	maxResponseHeaderBytes = 64 << 10
+
+	// idleConnTimeout is below the 60 s after which common load balancers and
+	// proxies drop an idle connection, some of them without a word (AWS ALB:
+	// idle_timeout 60 s; nginx: keepalive_timeout 75 s).
+	idleConnTimeout = 55 * time.Second
+
+	// dialGrace is how long a dial may outlast its attempt. net/http does not
+	// end it with the attempt, and it must not end first, because then it would
+	// look as if the connection had failed before the time was over.
+	dialGrace = 250 * time.Millisecond
+)
+
+// Header is one of the webhook's own headers.
+type Header struct {
+	Name  string
+	Value secret.String
+}
+
+// TLS names the files of a webhook's tls settings; "" is the system's roots,
+// or no client certificate. CertFile and KeyFile come together.
+type TLS struct {
+	CAFile   string // PEM; replaces the system's roots
+	CertFile string // PEM
+	KeyFile  string // PEM
+}
+
+// Options describe one webhook.
+type Options struct {
+	URL         secret.String                         // http or https
+	Headers     []Header                              // in the order of the file
+	Signer      *signing.Signer                       // nil = unsigned
+	Timeout     time.Duration                         // of an attempt, all phases and the body; 0 = 30 s
+	Concurrency int                                   // how many idle connections are kept; 0 = 1
+	Egress      *egress.Policy                        // nil = no exceptions
+	TLS         TLS                                   //
+	UserAgent   string                                // "" = DefaultUserAgent
+	Proxy       func(*http.Request) (*url.URL, error) // nil = HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the environment
+}
+
+// Sink delivers to one webhook. It is safe for concurrent use.
+type Sink struct {
+	timeout   time.Duration
+	signer    *signing.Signer
+	template  *http.Request // copied for each attempt; its Header is static
+	transport *http.Transport
+	proxied   error // what egress says of a target behind a proxy
+	host      string
+	shown     *delivery.Request
+	masker    *masker
+	exchanges sync.Pool // *exchange
+	buffers   sync.Pool // *[]byte of bufferSize
+}
+
+// New checks the options, reads the TLS files and decides on the proxy. Its
+// errors name the setting and show no secret.
+func New(o Options) (*Sink, error) {
+	u, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	static, own, err := staticHeaders(&o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Egress == nil {
+		if o.Egress, err = egress.New(nil); err != nil {
+			return nil, err
+		}
+	}
+	tlsConfig, err := tlsConfig(o.TLS, u, o.Concurrency)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sink{
+		timeout: cmp.Or(o.Timeout, defaultTimeout),
+		signer:  o.Signer,
+		host:    u.Host,
+		shown:   shownRequest(&o, u),
+		masker:  newMasker(&o, u, own),
+	}
+	user := u.User
+	u.User = nil // sent as a header; net/http would print it in errors
+	if user != nil && static["Authorization"] == nil {
+		static["Authorization"] = []string{basicAuth(user)}
+	}
+	s.template = &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: static,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	if s.transport, err = s.newTransport(&o, tlsConfig); err != nil {
+		return nil, err
+	}
+	s.exchanges.New = func() any { return s.newExchange() }
+	s.buffers.New = func() any { return new(make([]byte, s.bufferSize())) }
+	return s, nil
+}
+
+func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport, error) {
+	proxyFrom := o.Proxy
+	if proxyFrom == nil {
+		proxyFrom = http.ProxyFromEnvironment
+	}
+	proxy, err := proxyFrom(s.template)
+	if err != nil {
+		// The error quotes the variable, which may hold a password.
+		return nil, errors.New("the proxy that the environment names for this url is not a valid address")
+	}
+	d := &dialer{timeout: s.timeout + dialGrace, control: o.Egress.Control(s.template.URL.Hostname())}
+	t := &http.Transport{
+		DialContext:            d.dial,
+		TLSClientConfig:        tlsConfig,
+		DisableCompression:     true, // a kept body is what was sent, and no gzip bomb unpacks
+		MaxIdleConnsPerHost:    max(o.Concurrency, 1),
+		IdleConnTimeout:        idleConnTimeout,
+		MaxResponseHeaderBytes: maxResponseHeaderBytes,
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	if proxy == nil {
+		d.tls = tlsConfig
+		t.DialTLSContext = d.dialTLS
+		return t, nil
+	}
+	d.control = o.Egress.ProxyControl()
+	s.proxied = o.Egress.CheckProxied(s.template.URL.Hostname())
+	t.Proxy = http.ProxyURL(proxy)
+	t.TLSClientConfig = tlsConfig.Clone()
+	t.TLSClientConfig.ServerName = "" // net/http fills in the proxy's or the target's
+	t.OnProxyConnectResponse = checkProxyAnswer
+	t.TLSHandshakeTimeout = s.timeout
+	return t, nil
+}
+
+// Close closes the idle connections. Attempts in flight are not disturbed.
+func (s *Sink) Close() { s.transport.CloseIdleConnections() }
+
+// Deliver makes one attempt and tells of it in a, which must be zero but for
+// what package retry fills in. It returns when the attempt is over. ctx is for
+// shutdown: cancelling it with the cause delivery.ErrShutdown interrupts the
+// attempt, which then does not count.
+func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+	start := time.Now()
+	a.Number, a.Started, a.Request = o.Attempt, start.UTC(), s.shown
+	defer func() {
+		a.Duration = time.Since(start)
+		if v := recover(); v != nil {
+			// The text of a panic can hold anything, so it is masked as well.
+			a.Outcome, a.Code = delivery.Retry, delivery.CodePanic
+			a.Error = s.masker.line(fmt.Sprintf("the http sink failed: %v", v))
+		}
+	}()
+	if s.proxied != nil {
+		s.fail(a, &attempt{Context: ctx}, s.proxied)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if s.signer != nil {
+		a.Signatures = s.signer.Sign(nil, o.DeliveryID, start, o.Payload)
+	}
+	x := s.exchanges.Get().(*exchange)
+	x.prepare(o, a.Signatures)
+	at := &attempt{Context: x.trace(ctx)}
+	resp, err := s.transport.RoundTrip(s.request(at, x))
+	if err != nil {
+		at.take(x, a)
+		s.fail(a, at, err)
+		return
+	}
+	defer resp.Body.Close()
+	at.take(x, a)
+	s.answer(a, resp)
+	if x.finished() {
+		x.release()
+		s.exchanges.Put(x)
+	}
+}

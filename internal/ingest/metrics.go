@@ -1,0 +1,48 @@
+package ingest
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// Counters is a snapshot of what the server did since it was made. Counts only
+// grow; the last three are levels.
+type Counters struct {
+	Accepted   int64            // events made durable, repeats not counted
+	Duplicates int64            // repeats answered with the first answer
+	Rejected   map[string]int64 // refused events and requests by code; the caller's
+	Bytes      int64            // of bodies and lines read
+	Requests   int64            // HTTP requests, a stream being one
+
+	InFlight    int64 // requests under way
+	Streams     int64 // of those, streams of lines
+	Connections int64 // open
+}
+
+type metrics struct {
+	accepted, duplicates, bytes, requests atomic.Int64
+	inFlight, streams, connections        atomic.Int64
+
+	mu       sync.Mutex
+	rejected map[string]int64 // keys are code constants, so it stays small
+}
+
+func (m *metrics) reject(code string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rejected[code]++
+}
+
+// Metrics returns the counters. It may be called at any time.
+func (s *Server) Metrics() Counters {
+	m := &s.metrics
+	m.mu.Lock()
+	rejected := maps.Clone(m.rejected)
+	m.mu.Unlock()
+	return Counters{
+		Accepted: m.accepted.Load(), Duplicates: m.duplicates.Load(), Rejected: rejected,
+		Bytes: m.bytes.Load(), Requests: m.requests.Load(),
+		InFlight: m.inFlight.Load(), Streams: m.streams.Load(), Connections: m.connections.Load(),
+	}
+}

@@ -1,0 +1,296 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/peanutsapp/peanuts-relay/internal/api"
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
+	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
+	"github.com/peanutsapp/peanuts-relay/internal/ingest"
+	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
+)
+
+// ErrStorage wraps the error that made the store stop. The process must end; a
+// new one finds everything that was acknowledged.
+var ErrStorage = errors.New("stopped on a storage error")
+
+// Names under which a service manager may hand over the sockets
+// (FileDescriptorName= of a .socket unit).
+const (
+	EventsSocketName = "events"
+	AdminSocketName  = "admin"
+)
+
+const (
+	// drainTime is how long attempts in flight may go on after the signal to
+	// stop: as long as the longest default attempt.
+	drainTime = 30 * time.Second
+	// closeTime bounds each of the other steps of stopping.
+	closeTime = 10 * time.Second
+	// defaultMemoryLimit keeps the garbage collector from letting the heap
+	// double under a flood; GOMEMLIMIT overrides it.
+	defaultMemoryLimit = 112 << 20
+)
+
+// Options are what the daemon is told besides its configuration.
+type Options struct {
+	Logger  *slog.Logger // nil discards
+	Version string
+	Commit  string
+	Path    string   // of the configuration, as it was named
+	Files   []string // it was read from
+	Digest  string   // over them
+	Notes   []string // warnings that the configuration got
+	Ready   func()   // called once everything runs; nil is nothing
+}
+
+// Run is the daemon. It returns nil after ctx ended and everything was stopped
+// in order; *queue.FormatError when the data directory cannot be used;
+// ErrStorage after a storage error.
+func Run(ctx context.Context, cfg *config.Config, o Options) error {
+	r := newRelay(cfg, o)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(defaultMemoryLimit)
+	}
+	events, admin, err := r.listen()
+	if err != nil {
+		return err
+	}
+	if err := r.build(); err != nil {
+		return errors.Join(err, events.Close(), admin.Close())
+	}
+	served := make(chan error, 2)
+	go func() { served <- r.ingest.Serve(events) }()
+	go func() { served <- r.api.Serve(admin) }()
+
+	err = r.openStore(ctx)
+	if err == nil {
+		err = r.deliver(ctx, served)
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	return errors.Join(err, r.stop())
+}
+
+// relay is the running daemon.
+type relay struct {
+	Options
+	cfg     *config.Config
+	log     *slog.Logger
+	started time.Time
+
+	store      lateStore
+	dispatcher lateDispatcher
+	feed       *api.Feed
+	ingest     *ingest.Server
+	api        *api.API
+	space      *spaceWatch
+
+	current  atomic.Pointer[snapshot]
+	gate     atomic.Pointer[gateState]
+	unstable atomic.Int64
+	fatal    chan error
+	stopping atomic.Bool
+}
+
+// gateState says why events cannot be taken; a nil err is open.
+type gateState struct{ err error }
+
+var errStarting = errors.New("the daemon is starting")
+
+func newRelay(cfg *config.Config, o Options) *relay {
+	r := &relay{Options: o, cfg: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), fatal: make(chan error, 1)}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.current.Store(&snapshot{ingest: &ingest.Catalog{}, shown: &api.Catalog{}})
+	r.close(errStarting)
+	r.space = newSpaceWatch(r)
+	return r
+}
+
+func (r *relay) close(err error) { r.gate.Store(&gateState{err}) }
+
+// listen takes both sockets, so that a second daemon fails before it touches
+// anything.
+func (r *relay) listen() (events, admin net.Listener, err error) {
+	l := &r.cfg.Listen
+	admin, err = unixsock.Listen(l.Admin, unixsock.Options{Mode: 0o600, Activated: AdminSocketName})
+	if err != nil {
+		return nil, nil, err
+	}
+	events, err = unixsock.Listen(l.Events, unixsock.Options{Mode: l.EventsMode, Group: l.EventsGroup, Activated: EventsSocketName})
+	if err != nil {
+		return nil, nil, errors.Join(err, admin.Close())
+	}
+	return events, admin, nil
+}
+
+// build makes the two servers. They run before the store is open and say so.
+func (r *relay) build() error {
+	r.ingest = ingest.New(ingest.Options{
+		Store:         &r.store,
+		Catalog:       func() *ingest.Catalog { return r.current.Load().ingest },
+		Gate:          func() error { return r.gate.Load().err },
+		Logger:        r.log,
+		MaxEventBytes: r.cfg.Listen.MaxEventBytes,
+		AllowUIDs:     r.cfg.Listen.AllowUIDs,
+	})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
+	r.api, err = api.New(api.Options{
+		Store:          &r.store,
+		Dispatcher:     &r.dispatcher,
+		Feed:           r.feed,
+		Catalog:        func() *api.Catalog { return r.current.Load().shown },
+		Status:         r.status,
+		Ingest:         r.ingestStatus,
+		Sample:         r.sample,
+		RequestHeaders: httpsink.RequestHeaders,
+		Ready:          r.ready,
+		Registry:       registry,
+		Logger:         r.log,
+	})
+	return err
+}
+
+// openStore opens the store, waiting for space as long as it takes: opening it
+// on a full disk would crash, and crash again after every restart.
+func (r *relay) openStore(ctx context.Context) error {
+	if err := os.MkdirAll(r.cfg.Queue.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the queue's directory: %w", err)
+	}
+	for {
+		s, err := queue.Open(ctx, r.queueOptions())
+		if err == nil {
+			r.store.set(s)
+			return nil
+		}
+		short, ok := errors.AsType[*queue.SpaceError](err)
+		if !ok {
+			return err
+		}
+		if state := r.gate.Load(); !errors.Is(state.err, short) {
+			if _, again := errors.AsType[*queue.SpaceError](state.err); !again {
+				r.log.Error("queue is not opened until there is space; events are answered 507", "err", short)
+			}
+			r.close(short)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (r *relay) queueOptions() queue.Options {
+	q, h := &r.cfg.Queue, &r.cfg.History
+	return queue.Options{
+		Dir:               q.Dir,
+		Logger:            r.log,
+		MaxBytes:          q.MaxBytes,
+		MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes),
+		MinFree:           q.MinFree,
+		Retention:         queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes},
+		OnReady:           r.onReady,
+		OnChange:          r.onChange,
+		OnFatal:           r.onFatal,
+	}
+}
+
+// deliver starts the lanes, opens the gate and waits for the end.
+func (r *relay) deliver(ctx context.Context, served <-chan error) error {
+	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
+	r.dispatcher.set(d, r.store.get())
+	snap, targets, err := r.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	d.Apply(targets)
+	r.current.Store(snap)
+	d.Start()
+	r.space.start()
+	r.close(nil)
+	r.log.Info("ready", "version", r.Version, "config", r.Path, "webhooks", len(targets),
+		"events", r.cfg.Listen.Events, "admin", r.cfg.Listen.Admin, "queue", r.cfg.Queue.Dir)
+	if r.Ready != nil {
+		r.Ready()
+	}
+	select {
+	case <-ctx.Done():
+		r.log.Info("stopping")
+		return ctx.Err()
+	case err := <-r.fatal:
+		return fmt.Errorf("%w: %w", ErrStorage, err)
+	case err := <-served:
+		return fmt.Errorf("serve a socket: %w", err)
+	}
+}
+
+// onReady is called by the committer for new deliveries, before their events
+// are answered.
+func (r *relay) onReady(ds []queue.Delivery) {
+	if d := r.dispatcher.running(); d != nil {
+		d.Offer(ds)
+	}
+}
+
+func (r *relay) onChange(cs []queue.Change) {
+	if d := r.dispatcher.running(); d != nil {
+		d.Changed(cs)
+	}
+	r.feed.Publish(cs)
+	r.space.look()
+}
+
+func (r *relay) onFatal(err error) {
+	r.close(queue.ErrStopped)
+	select {
+	case r.fatal <- err:
+	default:
+	}
+}
+
+// stop ends everything in the order in which work flows: nothing new comes in,
+// what is under way is finished, what it changed is committed.
+func (r *relay) stop() error {
+	r.stopping.Store(true)
+	step := func(limit time.Duration, f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeoutCause(context.Background(), limit, delivery.ErrShutdown)
+		defer cancel()
+		return f(ctx)
+	}
+	var errs []error
+	errs = append(errs, step(closeTime, r.ingest.Shutdown))
+	r.space.stop()
+	if d := r.dispatcher.running(); d != nil {
+		if err := step(drainTime, d.Stop); err != nil {
+			r.log.Warn("attempts were interrupted and stay pending", "err", err)
+		}
+	}
+	errs = append(errs, step(closeTime, r.api.Shutdown))
+	if s := r.store.get(); s != nil {
+		if err := step(closeTime, s.Close); err != nil && !errors.Is(err, queue.ErrStopped) {
+			errs = append(errs, err)
+		}
+	}
+	r.log.Info("stopped")
+	return errors.Join(errs...)
+}

@@ -1,0 +1,243 @@
+// Package internal_test checks rules of the repository itself: every package
+// says what it guarantees, and the arrows between packages point one way.
+package internal_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/peanutsapp/peanuts-relay"
+
+// imports says what each package may import of this module, and which packages
+// of other modules only it may import. A package that is not listed is an
+// error: adding one means deciding where it stands.
+//
+// Arrows point from deciding to doing to knowing.
+var imports = map[string][]string{
+	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue", "internal/unixsock"},
+
+	"internal/cli":   {"internal/config", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/delivery"},
+	"internal/relay": {"internal/api", "internal/adminclient", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/id", "internal/ingest", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "internal/unixsock"},
+
+	"internal/config":     {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
+	"internal/config/gen": {"internal/config"},
+
+	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
+	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
+	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/secret", "internal/signing"},
+	"internal/api":         {"internal/adminclient", "internal/delivery", "internal/id", "internal/queue", "internal/httpsink", "internal/event"},
+	"internal/adminclient": {},
+
+	"internal/queue":    {"internal/delivery", "internal/id"},
+	"internal/retry":    {"internal/delivery"},
+	"internal/signing":  {"internal/delivery", "internal/secret"},
+	"internal/event":    {"internal/id"},
+	"internal/egress":   {},
+	"internal/unixsock": {},
+	"internal/delivery": {},
+	"internal/secret":   {},
+	"internal/id":       {},
+
+	"internal/bench": {},
+}
+
+// owners names the one place that may import a module, so that a change of
+// library touches one package.
+var owners = map[string][]string{
+	"github.com/dgraph-io/badger":      {"internal/queue"},
+	"github.com/knadh/koanf":           {"internal/config"},
+	"github.com/fsnotify/fsnotify":     {"internal/config"},
+	"go.yaml.in/yaml":                  {"internal/config"},
+	"github.com/go-viper/mapstructure": {"internal/config"},
+	"github.com/spf13/cobra":           {"internal/cli"},
+	"github.com/prometheus":            {"internal/api", "internal/relay"},
+	"code.dny.dev/ssrf":                {"internal/egress"},
+	"github.com/coreos/go-systemd/v22": {"internal/unixsock", "internal/relay", "internal/cli"},
+	"github.com/santhosh-tekuri":       {},
+	"github.com/rogpeppe/go-internal":  {},
+	"pgregory.net/rapid":               {},
+	"go.uber.org/goleak":               {},
+}
+
+// goFile is one parsed file of the module.
+type goFile struct {
+	dir, name string // slash-separated, relative to the root
+	test      bool
+	ast       *ast.File
+	lines     int
+	fset      *token.FileSet
+}
+
+func parseModule(t *testing.T) []goFile {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []goFile
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if n := d.Name(); n == "testdata" || n == "node_modules" || n == "bin" || (strings.HasPrefix(n, ".") && p != root) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(p, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, p, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		out = append(out, goFile{path.Dir(rel), rel, strings.HasSuffix(rel, "_test.go"), f, fset.Position(f.End()).Line, fset})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	for _, f := range parseModule(t) {
+		if f.dir == "internal" {
+			continue // this test
+		}
+		allowed, listed := imports[f.dir]
+		if !listed {
+			t.Errorf("%s: package %s is not in the import table", f.name, f.dir)
+			continue
+		}
+		for _, spec := range f.ast.Imports {
+			p, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.test {
+				continue // tests may reach across; the shipped program may not
+			}
+			if rest, ours := strings.CutPrefix(p, module+"/"); ours && !slices.Contains(allowed, rest) {
+				t.Errorf("%s imports %s, which the import table does not allow", f.name, rest)
+			}
+			for prefix, who := range owners {
+				if strings.HasPrefix(p, prefix) && !slices.Contains(who, f.dir) {
+					t.Errorf("%s imports %s; only %v may", f.name, p, who)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItGuarantees(t *testing.T) {
+	docs := map[string]string{}
+	for _, f := range parseModule(t) {
+		if !f.test {
+			docs[f.dir] += f.ast.Doc.Text()
+		}
+	}
+	for dir, doc := range docs {
+		switch {
+		case doc == "":
+			t.Errorf("%s has no package documentation", dir)
+		case strings.HasPrefix(dir, "internal/") && !strings.Contains(strings.ToLower(doc), "guarantee"):
+			t.Errorf("%s does not say what it guarantees", dir)
+		}
+	}
+}
+
+// TestSizesStayReadable keeps files under 500 lines, functions under 60 and
+// structs under 15 fields, unless a comment there says why.
+func TestSizesStayReadable(t *testing.T) {
+	for _, f := range parseModule(t) {
+		if f.lines > 500 && !f.test && !strings.Contains(fileComments(f), "This file is long") {
+			t.Errorf("%s has %d lines; split it by noun, or say in a comment: This file is long because …", f.name, f.lines)
+		}
+		if f.test {
+			continue
+		}
+		for _, d := range f.ast.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				n := f.fset.Position(d.End()).Line - f.fset.Position(d.Pos()).Line
+				if n > 60 && !strings.Contains(d.Doc.Text(), "long") {
+					t.Errorf("%s: %s has %d lines; split it, or say in its comment why it is long", f.name, d.Name.Name, n)
+				}
+				if d.Name.Name == "init" && d.Recv == nil {
+					t.Errorf("%s has an init function", f.name)
+				}
+			case *ast.GenDecl:
+				checkStructs(t, f, d)
+			}
+		}
+	}
+}
+
+func checkStructs(t *testing.T, f goFile, d *ast.GenDecl) {
+	for _, spec := range d.Specs {
+		ts, ok := spec.(*ast.TypeSpec)
+		if !ok {
+			continue
+		}
+		st, ok := ts.Type.(*ast.StructType)
+		if !ok {
+			continue
+		}
+		n := 0
+		for _, field := range st.Fields.List {
+			n += max(1, len(field.Names))
+		}
+		doc := d.Doc.Text() + ts.Doc.Text() + ts.Comment.Text()
+		for _, c := range f.ast.Comments {
+			if c.Pos() > ts.Pos() && c.End() < ts.End() {
+				doc += c.Text()
+			}
+		}
+		if n > 15 && len(strings.Fields(doc)) < 8 {
+			t.Errorf("%s: struct %s has %d fields and no comment that says why", f.name, ts.Name.Name, n)
+		}
+	}
+}
+
+func fileComments(f goFile) string {
+	var b strings.Builder
+	for _, c := range f.ast.Comments {
+		b.WriteString(c.Text())
+	}
+	return b.String()
+}
+
+func TestScriptsAreExecutable(t *testing.T) {
+	scripts, err := filepath.Glob("../scripts/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(scripts, "../.ci/run") {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !strings.Contains(filepath.Base(p), ".") && info.Mode()&0o100 == 0 {
+			t.Errorf("%s is not executable", p)
+		}
+	}
+}

@@ -1,0 +1,629 @@
+package unixsock
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is also the child process of the tests that need a second
+// process; the role comes by environment.
+func TestMain(m *testing.M) {
+	switch os.Getenv("UNIXSOCK_TEST_ROLE") {
+	case "listen":
+		os.Exit(childListen(Options{Activated: os.Getenv("UNIXSOCK_TEST_NAME")}))
+	case "activated":
+		// sd_listen_fds wants the pid of the process that uses the descriptors,
+		// which a parent does not know before it forks.
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		os.Exit(childListen(Options{Activated: os.Getenv("UNIXSOCK_TEST_NAME")}))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// childListen reports on stdout, holds the socket until stdin ends and accepts
+// what comes.
+func childListen(o Options) int {
+	l, err := Listen(os.Getenv("UNIXSOCK_TEST_PATH"), o)
+	if err != nil {
+		fmt.Println("error", err)
+		return 1
+	}
+	fmt.Println("listening", l.Addr())
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "child "+os.Getenv("LISTEN_FDS")+"\n")
+			c.Close()
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+	l.Close()
+	return 0
+}
+
+type child struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	out   io.Reader
+	line  string // first line of its stdout
+}
+
+// startChild starts a child and waits until it said how it went.
+func startChild(t *testing.T, role, path string, files []*os.File, env ...string) *child {
+	t.Helper()
+	c := launchChild(t, role, path, files, env...)
+	c.report(t)
+	return c
+}
+
+func (c *child) report(t *testing.T) {
+	t.Helper()
+	line, err := bufio.NewReader(c.out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("child said nothing: %v", err)
+	}
+	c.line = strings.TrimSpace(line)
+}
+
+func launchChild(t *testing.T, role, path string, files []*os.File, env ...string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), append(env, "UNIXSOCK_TEST_ROLE="+role, "UNIXSOCK_TEST_PATH="+path)...)
+	cmd.ExtraFiles = files
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Process.Kill(); cmd.Wait() })
+	return &child{cmd: cmd, stdin: in, out: out}
+}
+
+func sockPath(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "s.sock")
+}
+
+func mustListen(t *testing.T, path string, o Options) net.Listener {
+	t.Helper()
+	l, err := Listen(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// stale leaves a socket file that nobody listens on.
+func stale(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+}
+
+func TestModeIsExactlyWhatWasAsked(t *testing.T) {
+	// The umask is the process's: no test of this package runs in parallel.
+	for _, umask := range []int{0, 0o022, 0o077} {
+		for _, mode := range []fs.FileMode{0, 0o600, 0o660, 0o666, 0o620} {
+			t.Run(fmt.Sprintf("%#o umask %#o", uint32(mode), umask), func(t *testing.T) {
+				path := sockPath(t)
+				defer syscall.Umask(syscall.Umask(umask))
+				mustListen(t, path, Options{Mode: mode})
+				info, err := os.Lstat(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := mode
+				if want == 0 {
+					want = 0o600
+				}
+				if info.Mode() != want|fs.ModeSocket {
+					t.Errorf("mode is %v, want %v", info.Mode(), want|fs.ModeSocket)
+				}
+			})
+		}
+	}
+}
+
+// A watcher that looks at the path all the time never sees a mode with more
+// than was asked, under a umask that would allow everything.
+func TestSocketIsNeverMoreOpenThanAsked(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	path := sockPath(t)
+	stop, seen := make(chan struct{}), make(chan fs.FileMode, 1)
+	go func() {
+		var union fs.FileMode
+		for {
+			select {
+			case <-stop:
+				seen <- union
+				return
+			default:
+				if info, err := os.Lstat(path); err == nil {
+					union |= info.Mode().Perm()
+				}
+			}
+		}
+	}()
+	for i := range 300 {
+		o := Options{Mode: 0o620}
+		if i%2 == 1 {
+			o.Group = strconv.Itoa(os.Getegid())
+		}
+		l, err := Listen(path, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+	close(stop)
+	if union := <-seen; union&^0o620 != 0 || union == 0 {
+		t.Errorf("modes seen add up to %#o, want some of 0620 and no more", uint32(union))
+	}
+}
+
+// The birth mode itself: what the kernel makes of fchmod before bind.
+func TestModeAtBirthNeedsNoUmask(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	path := sockPath(t)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchmod(fd, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("this kernel ignores the mode of the socket's inode: %v", info.Mode())
+	}
+}
+
+func TestGroupByNameAndNumber(t *testing.T) {
+	gid := strconv.Itoa(os.Getegid())
+	groups := []string{gid}
+	if g, err := user.LookupGroupId(gid); err == nil {
+		groups = append(groups, g.Name)
+	}
+	if os.Geteuid() == 0 {
+		groups = append(groups, "12345") // need not exist
+	}
+	for _, g := range groups {
+		path := sockPath(t)
+		mustListen(t, path, Options{Mode: 0o660, Group: g})
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		want := uint32(os.Getegid())
+		if g == "12345" {
+			want = 12345
+		}
+		if st.Gid != want || st.Mode&0o777 != 0o660 {
+			t.Errorf("group %q: gid %d mode %#o, want %d 0660", g, st.Gid, st.Mode&0o777, want)
+		}
+	}
+}
+
+func TestGroupOfOthersIsRefusedAndLeavesNothing(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may give a file to any group")
+	}
+	path := sockPath(t)
+	if _, err := Listen(path, Options{Group: "0"}); err == nil || !strings.Contains(err.Error(), "must be root or a member") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a half-made socket stayed: %v", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	file := write("file")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(filepath.Join(dir, "s"), link); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	long := filepath.Join(dir, strings.Repeat("x", MaxPathLen+1-len(dir)-1))
+	rows := []struct {
+		name, path, want string
+		o                Options
+	}{
+		{"empty path", "", "the path is empty", Options{}},
+		{"abstract", "@relay", "abstract sockets", Options{}},
+		{"NUL", dir + "/a\x00b", "NUL bytes", Options{}},
+		{"108 bytes", long, "has 108 bytes, a unix socket's may have 107", Options{}},
+		{"missing directory", dir + "/no/s", "directory " + dir + "/no does not exist", Options{}},
+		{"directory is a file", file + "/s", "not a directory", Options{}},
+		{"file", file, "a regular file is there, not a socket", Options{}},
+		{"directory", dir, "a directory is there", Options{}},
+		{"link", link, "a symbolic link is there", Options{}},
+		{"fifo", fifo, "a named pipe is there", Options{}},
+		{"mode", dir + "/s", "more than permission bits", Options{Mode: fs.ModeSetuid | 0o600}},
+		{"group", dir + "/s", `group "no-such-group" does not exist`, Options{Group: "no-such-group"}},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			l, err := Listen(r.path, r.o)
+			if err == nil {
+				l.Close()
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), r.want) || !strings.HasPrefix(err.Error(), "listen on ") {
+				t.Errorf("error %q, want %q in it", err, r.want)
+			}
+		})
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
+		t.Errorf("the file at the path was touched: %q, %v", b, err)
+	}
+	if _, err := os.Lstat(link); err != nil {
+		t.Errorf("the link at the path was touched: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "s")); err == nil {
+		t.Error("a refused Listen left a socket")
+	}
+}
+
+func TestLongestPathWorks(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, strings.Repeat("x", MaxPathLen-len(dir)-1))
+	mustListen(t, path, Options{})
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := sockPath(t)
+	stale(t, path)
+	mustListen(t, path, Options{})
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestLiveSocketIsRefusedNamingItsProcess(t *testing.T) {
+	path := sockPath(t)
+	c := startChild(t, "listen", path, nil)
+	if c.line != "listening "+path {
+		t.Fatal(c.line)
+	}
+	_, err := Listen(path, Options{})
+	in, ok := errors.AsType[*InUseError](err)
+	if !ok || int(in.PID) != c.cmd.Process.Pid || !strings.Contains(err.Error(), "process "+strconv.Itoa(c.cmd.Process.Pid)) {
+		t.Fatalf("error %v, want one that names process %d", err, c.cmd.Process.Pid)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatalf("the refused Listen harmed the live socket: %v", err)
+	}
+	conn.Close()
+}
+
+func TestSocketOfAKilledProcessIsStale(t *testing.T) {
+	path := sockPath(t)
+	c := startChild(t, "listen", path, nil)
+	if err := c.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.cmd.Wait()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatalf("the killed process took its socket along: %v", err)
+	}
+	mustListen(t, path, Options{})
+}
+
+func TestBusyOrForeignSocketsAreNotTakenForStale(t *testing.T) {
+	t.Run("full backlog", func(t *testing.T) {
+		path := sockPath(t)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // nobody accepts
+			c, err := net.DialTimeout("unix", path, time.Second)
+			if err != nil {
+				break
+			}
+			defer c.Close()
+		}
+		assertInUse(t, path)
+	})
+	t.Run("datagram", func(t *testing.T) {
+		path := sockPath(t)
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		assertInUse(t, path)
+	})
+}
+
+func assertInUse(t *testing.T, path string) {
+	t.Helper()
+	l, err := Listen(path, Options{})
+	if err == nil {
+		l.Close()
+	}
+	if _, ok := errors.AsType[*InUseError](err); !ok {
+		t.Errorf("error %v, want in use", err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the socket is gone: %v", err)
+	}
+}
+
+func TestCloseRemovesOnlyItsOwnSocket(t *testing.T) {
+	path := sockPath(t)
+	l := mustListen(t, path, Options{})
+	l.Close()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the socket stayed after Close: %v", err)
+	}
+
+	l = mustListen(t, path, Options{})
+	if err := os.Remove(path); err != nil { // an operator's rm
+		t.Fatal(err)
+	}
+	second := mustListen(t, path, Options{})
+	l.Close()
+	l.Close() // again is harmless
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatalf("closing the first listener removed the second one's socket: %v", err)
+	}
+	c.Close()
+	second.Close()
+}
+
+func TestCloseAfterTheDirectoryWentAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := mustListen(t, filepath.Join(dir, "s"), Options{})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Many start on one stale path at once, in one process and in several: one
+// wins, the others are told so, and the winner's socket works.
+func TestOfManyThatStartAtOnceExactlyOneWins(t *testing.T) {
+	path := sockPath(t)
+	for range 20 {
+		stale(t, path)
+		const rivals = 8
+		start := make(chan struct{})
+		results := make(chan error, rivals)
+		listeners := make(chan net.Listener, rivals)
+		for range rivals {
+			go func() {
+				<-start
+				l, err := Listen(path, Options{})
+				if err == nil {
+					listeners <- l
+				}
+				results <- err
+			}()
+		}
+		close(start)
+		won := 0
+		for range rivals {
+			err := <-results
+			if err == nil {
+				won++
+			} else if _, ok := errors.AsType[*InUseError](err); !ok {
+				t.Errorf("a loser got %v", err)
+			}
+		}
+		if won != 1 {
+			t.Fatalf("%d won", won)
+		}
+		l := <-listeners
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatalf("the winner's socket does not work: %v", err)
+		}
+		c.Close()
+		l.Close()
+	}
+
+	stale(t, path)
+	var children []*child
+	for range 3 {
+		children = append(children, launchChild(t, "listen", path, nil))
+	}
+	won := 0
+	for _, c := range children {
+		c.report(t)
+		if strings.HasPrefix(c.line, "listening") {
+			won++
+		} else if !strings.Contains(c.line, "listens there") {
+			t.Errorf("a loser got %q", c.line)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d processes won", won)
+	}
+}
+
+func TestActivation(t *testing.T) {
+	path := sockPath(t)
+	unit, err := net.Listen("unix", path) // the service manager's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unit.Close()
+	f, err := unit.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+
+	t.Run("by name", func(t *testing.T) {
+		c := startChild(t, "activated", path, []*os.File{f, f}, "LISTEN_FDS=2", "LISTEN_FDNAMES=other:events", "UNIXSOCK_TEST_NAME=events")
+		if c.line != "listening "+path {
+			t.Fatal(c.line)
+		}
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		// The child answers, and the variables are gone for its own children.
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "child \n" {
+			t.Fatalf("got %q, %v", line, err)
+		}
+		c.stdin.Close()
+		if err := c.cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("the child removed the service manager's socket: %v", err)
+		}
+	})
+	t.Run("unknown name binds the path", func(t *testing.T) {
+		own := sockPath(t)
+		c := startChild(t, "activated", own, []*os.File{f}, "LISTEN_FDS=1", "LISTEN_FDNAMES=other", "UNIXSOCK_TEST_NAME=events")
+		if c.line != "listening "+own {
+			t.Fatal(c.line)
+		}
+	})
+	t.Run("descriptors of another process", func(t *testing.T) {
+		own := sockPath(t)
+		c := startChild(t, "listen", own, []*os.File{f}, "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=events", "UNIXSOCK_TEST_NAME=events")
+		if c.line != "listening "+own {
+			t.Fatal(c.line)
+		}
+	})
+	t.Run("one name twice", func(t *testing.T) {
+		c := startChild(t, "activated", path, []*os.File{f, f}, "LISTEN_FDS=2", "LISTEN_FDNAMES=events:events", "UNIXSOCK_TEST_NAME=events")
+		if !strings.Contains(c.line, `two sockets are named "events"`) {
+			t.Fatal(c.line)
+		}
+	})
+	t.Run("a file that is no socket", func(t *testing.T) {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		c := startChild(t, "activated", path, []*os.File{null}, "LISTEN_FDS=1", "LISTEN_FDNAMES=events", "UNIXSOCK_TEST_NAME=events")
+		if !strings.Contains(c.line, `error socket activation: use the descriptor named "events"`) {
+			t.Fatal(c.line)
+		}
+	})
+	t.Run("a TCP socket", func(t *testing.T) {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		tf, err := tcp.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tf.Close()
+		c := startChild(t, "activated", path, []*os.File{tf}, "LISTEN_FDS=1", "LISTEN_FDNAMES=events", "UNIXSOCK_TEST_NAME=events")
+		if !strings.Contains(c.line, "want a unix stream socket") {
+			t.Fatal(c.line)
+		}
+	})
+}
+
+type wrapped struct{ net.Conn }
+
+func (w wrapped) NetConn() net.Conn { return w.Conn }
+
+func TestPeerCred(t *testing.T) {
+	path := sockPath(t)
+	l := mustListen(t, path, Options{})
+	client, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{server, wrapped{wrapped{server}}, client} {
+		pid, uid, gid, err := PeerCred(c)
+		if err != nil || int(pid) != os.Getpid() || int(uid) != os.Geteuid() || int(gid) != os.Getegid() {
+			t.Errorf("%T: pid %d uid %d gid %d, %v", c, pid, uid, gid, err)
+		}
+	}
+	server.Close()
+	if _, _, _, err := PeerCred(server); err == nil {
+		t.Error("a closed connection has credentials")
+	}
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if _, _, _, err := PeerCred(a); err == nil {
+		t.Error("a pipe has credentials")
+	}
+}
