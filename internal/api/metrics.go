@@ -68,7 +68,7 @@ func (c *collector) store(s sample) {
 	s.gauge(desc("queue_quarantined_records", "Damaged records set aside."), float64(stats.Quarantined))
 	s.gauge(desc("disk_free_bytes", "Free space of the queue's file system."), float64(stats.DiskFree))
 	state := desc("store_state", "1 for the state that the store is in.", "state")
-	for _, name := range []string{storeOK, storeNoSpace, storeStopped} {
+	for _, name := range []string{storeStarting, storeOK, storeNoSpace, storeStopped} {
 		s.gauge(state, truth(stats.State == name), name)
 	}
 	active := 0
