@@ -456,6 +456,27 @@ func TestAStoppedStoreIsUnavailable(t *testing.T) {
 	}
 }
 
+// Before the store is open nobody is told that an id is unknown.
+func TestBeforeTheStoreIsOpen(t *testing.T) {
+	w := newWorld(t)
+	w.store.stats.State = storeStarting
+	w.store.err = queue.ErrStopped
+	w.start(t)
+	_, err := w.client.Delivery(t.Context(), id.Delivery(testStore, uint32(backend), 1))
+	refused(t, err, 503, rest.CodeUnavailable)
+	_, err = w.client.Event(t.Context(), "evt_x")
+	refused(t, err, 503, rest.CodeUnavailable)
+	if h, err := w.client.Live(t.Context()); err != nil || !h.OK {
+		t.Errorf("live: %+v, %v", h, err)
+	}
+	if h, err := w.client.Ready(t.Context()); err != nil || h.OK || len(h.Reasons) != 1 {
+		t.Errorf("ready: %+v, %v", h, err)
+	}
+	if s, err := w.client.Status(t.Context()); err != nil || s.State != rest.StateDegraded || len(s.Reasons) != 1 {
+		t.Errorf("status: %+v, %v", s, err)
+	}
+}
+
 func TestLiveButNotReadyWithoutRoom(t *testing.T) {
 	w := newWorld(t)
 	w.store.stats.State = storeNoSpace

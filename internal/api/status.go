@@ -9,11 +9,13 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// Values of queue.Stats.State.
+// Values of queue.Stats.State, and what the composition root says before there
+// is a store.
 const (
-	storeOK      = "ok"
-	storeNoSpace = "no_space"
-	storeStopped = "stopped"
+	storeStarting = "starting"
+	storeOK       = "ok"
+	storeNoSpace  = "no_space"
+	storeStopped  = "stopped"
 )
 
 func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -66,10 +68,15 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 // reasons are why the daemon does less than it should.
 func reasons(stats *queue.Stats, lanes []fullLane) (reasons []string) {
 	switch stats.State {
+	case storeOK:
+	case storeStarting:
+		reasons = append(reasons, "the store is not open yet")
 	case storeNoSpace:
 		reasons = append(reasons, "the disk has too little room: events are refused until there is more")
 	case storeStopped:
 		reasons = append(reasons, "the store has stopped: the daemon is ending or must be restarted")
+	default:
+		reasons = append(reasons, "the store is "+stats.State)
 	}
 	if stats.PauseDispatch {
 		reasons = append(reasons, "the disk is nearly full: deliveries are paused until there is more room")
