@@ -119,9 +119,6 @@ func (s *Store) seqRange(since, until time.Time) (lo, hi uint64) {
 	}
 	if !until.IsZero() {
 		for i := len(days) - 1; i >= 0 && days[i].minAccepted >= until.UnixMilli(); i-- {
-			if days[i].maxAccepted == 0 {
-				continue
-			}
 			hi = max(days[i].firstSeq, 1) - 1
 		}
 	}

@@ -254,20 +254,21 @@ func (s *Store) moveOut(r *retirement) {
 		from = s.trackStart(lane, r.track)
 	}
 	keys := keysFrom(g.txn, from, prefix, rows)
-	for i, key := range keys {
+	more := len(keys) == rows
+	for _, key := range keys {
 		r.from = append(slices.Clone(key), 0)
 		p := splitPending(key)
 		if r.track == Ready && p.seq > r.upto {
-			keys = keys[:i]
+			more = false
 			break
 		}
 		g.moveOutRow(r, p, key)
 		if g.full() {
-			keys = keys[:rows:rows]
+			more = true
 			break
 		}
 	}
-	if len(keys) < rows {
+	if !more {
 		r.from = nil
 		if r.track++; r.track > Returning {
 			r.track, r.lanes = Ready, r.lanes[1:]
