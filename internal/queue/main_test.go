@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	}
 	// Every check of the model opens a real database; -rapid.checks on the
 	// command line asks for more.
-	if err := flag.Set("rapid.checks", "20"); err != nil {
+	if err := flag.Set("rapid.checks", "10"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)

@@ -20,7 +20,8 @@ type modelDelivery struct {
 	gone     bool // dropped from the log
 }
 
-// Random operations, with closing and opening in between, against a map.
+// Random operations, with closing and opening in between, against a map. Longer
+// than most: the actions share the model and read best side by side.
 func TestTheStoreAgreesWithAModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHarness(t)
