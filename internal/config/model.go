@@ -122,7 +122,6 @@ type builder struct{ docs map[string]string }
 func (b builder) object(t reflect.Type, name string) *key {
 	k := &key{name: name, kind: kindObject, typ: t.Name()}
 	for f := range t.Fields() {
-		f := f
 		tag := f.Tag.Get("koanf")
 		if strings.HasPrefix(tag, "-") || !f.IsExported() {
 			continue
@@ -164,7 +163,7 @@ func (b builder) value(t reflect.Type, tag reflect.StructTag) *key {
 // or a scalar when the struct has a field "-value".
 func (b builder) mapValue(t reflect.Type) *key {
 	for f := range t.Fields() {
-		if f := f; f.Tag.Get("koanf") == "-value" {
+		if f.Tag.Get("koanf") == "-value" {
 			k := b.value(f.Type, f.Tag)
 			k.doc, k.typ = b.docs[t.Name()+"."+f.Name], t.Name()
 			return k
