@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -387,10 +388,8 @@ func parseText(k *key, text string) (v any, ok bool) {
 	case kindMode:
 		return result(parseMode(text))
 	case kindEnum:
-		for _, word := range k.enum {
-			if word == text {
-				return text, true
-			}
+		if slices.Contains(k.enum, text) {
+			return text, true
 		}
 		return nil, false
 	case kindEvent:

@@ -111,7 +111,7 @@ func TestEveryCodeIsBroughtAboutSomewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := []string{codeUnreadable, codeNotAFile, codeTooLarge, codeIgnoredFile, codeInternal}
-	for _, line := range strings.Split(string(source), "\n") {
+	for line := range strings.SplitSeq(string(source), "\n") {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || !strings.HasPrefix(fields[0], "code") {
 			continue

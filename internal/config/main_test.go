@@ -3,6 +3,7 @@ package config
 import (
 	"flag"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,9 +27,7 @@ func environment(extra map[string]string) func(string) (string, bool) {
 		"PARTNER_TOKEN":     "partner-" + planted,
 		"RUNTIME_DIRECTORY": "",
 	}
-	for k, v := range extra {
-		env[k] = v
-	}
+	maps.Copy(env, extra)
 	return func(name string) (string, bool) {
 		v, ok := env[name]
 		return v, ok

@@ -48,7 +48,8 @@ func (k kind) scalar() bool { return k >= kindString }
 func (k kind) secret() bool { return k == kindSecret || k == kindURL || k == kindAny }
 
 // key describes one key of the file, or the values of a map or list. It is
-// derived from keys.go and immutable.
+// derived from keys.go and immutable. It has a field for each thing that a tag
+// can say, hence their number.
 type key struct {
 	name     string // "" for values of maps and lists
 	field    string // name of the Go field
@@ -120,8 +121,7 @@ type builder struct{ docs map[string]string }
 
 func (b builder) object(t reflect.Type, name string) *key {
 	k := &key{name: name, kind: kindObject, typ: t.Name()}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		tag := f.Tag.Get("koanf")
 		if strings.HasPrefix(tag, "-") || !f.IsExported() {
 			continue
@@ -162,8 +162,8 @@ func (b builder) value(t reflect.Type, tag reflect.StructTag) *key {
 // mapValue describes the values of a map whose entries are structs: an object,
 // or a scalar when the struct has a field "-value".
 func (b builder) mapValue(t reflect.Type) *key {
-	for i := range t.NumField() {
-		if f := t.Field(i); f.Tag.Get("koanf") == "-value" {
+	for f := range t.Fields() {
+		if f.Tag.Get("koanf") == "-value" {
 			k := b.value(f.Type, f.Tag)
 			k.doc, k.typ = b.docs[t.Name()+"."+f.Name], t.Name()
 			return k

@@ -123,24 +123,29 @@ func TestSchemaAndDecoderAgreeOnTheCorpus(t *testing.T) {
 // Every key with every kind of value: the two cannot drift apart unnoticed.
 func TestSchemaAndDecoderAgreeOnEveryKeyWithEveryKindOfValue(t *testing.T) {
 	s := compiled(t)
-	values := []string{
-		"", "~", `""`, "word", "none", "all", "auto", "true", "false", "yes", `"true"`, "0", "1", "-1", "8", "429", "1025", "4294967296",
-		"1.5", "2024-01-31", "30s", "1m30s", "1.5d", "30", `"30"`, "30 s", "-5s", "10GiB", "10GB", "1.5GiB", "50%", "101%", "1000%", `"0660"`, `"660"`, `"888"`, "0o660",
-		"info", "json", "http", "event", "entry", "peanuts", "number", "list", "Info",
-		"${env:WORD}", `"a $$ b"`, "https://example.com/", "user.created", "User.Created", strings.Repeat("ab", 32),
+	types := []string{
+		"", "~", `""`, "word", "none", "true", "yes", `"true"`, "0", "-1", "8", "1.5", "2024-01-31", "${env:WORD}", `"a $$ b"`,
 		"[]", "[1]", "[404]", "[1s]", "[word]", "[true]", "[[]]", "[null]", "[{}]", "[{scheme: hex}]", "[{scheme: md5}]", "[{scheme: hex, header: 1}]", "[${env:WORD}]",
 		"{}", "{a: 1}", "{a: number}", "{a: b}", "{a: {}}", "{a: null}", "{a b: {}}", "{url: x}", "{schedule: [1s]}", "{relay.webhook.failing: {}}", "{x: {url: 1}}", `{"": number}`,
 	}
+	forms := []string{
+		"all", "auto", "1", "429", "1025", "4294967296", "30s", "1m30s", "1.5d", "30", `"30"`, "30 s", "-5s", "10GiB", "10GB", "1.5GiB", "50%", "101%", "1000%",
+		`"0660"`, `"660"`, `"888"`, "0o660", "info", "json", "event", "entry", "peanuts", "number", "Info", "user.created", "User.Created", strings.Repeat("ab", 32),
+	}
 	compared := 0
 	file := filepath.Join(t.TempDir(), "config.yaml")
-	for path := range allKeys() {
+	for path, k := range allKeys() {
+		values := types
+		if k.kind.scalar() && k.kind != kindString && !k.kind.secret() {
+			values = slices.Concat(forms, types) // its texts have a form
+		}
 		for _, value := range values {
 			if agree(t, s, file, []byte(document(path, value))) {
 				compared++
 			}
 		}
 	}
-	if compared < 3000 {
+	if compared < 2000 {
 		t.Errorf("only %d documents could be compared", compared)
 	}
 }

@@ -5,17 +5,16 @@ import (
 	"net/netip"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/peanutsapp/peanuts-relay/internal/egress"
 )
 
 // maxSocketPath is the longest path of a Unix socket: sun_path of unix(7) has
 // 108 bytes, one of which ends the string.
 const maxSocketPath = 107
-
-var hostForm = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$`)
 
 // problem reports something about the value at path, or about the nearest thing
 // above it that the files contain. It is dropped when the value itself
@@ -149,50 +148,10 @@ func (l *loader) validateEgress(allow []string) {
 	items := l.items([]string{"egress", "allow"}, len(allow))
 	for i, entry := range allow {
 		path := items[i]
-		if forbidden, ok := allowable(entry); ok {
-			if forbidden {
-				l.problem(path, Finding{Code: codeForbiddenAddr, Message: "link-local, multicast and unspecified addresses are never dialled", Suggestion: "remove the entry"})
-			}
-			continue
-		}
-		suggestion := ""
-		if strings.Contains(entry, "://") {
-			suggestion = "without the scheme"
-		}
-		l.problem(path, Finding{Code: codeBadValue, Message: l.named(path, entry, "this") + " is neither a host name nor an address nor a CIDR", Suggestion: suggestion})
-	}
-}
-
-// allowable reports whether an entry of egress.allow has a possible form, and
-// whether it names addresses that are not dialled whatever the file says.
-func allowable(entry string) (forbidden, ok bool) {
-	prefix, err := netip.ParsePrefix(entry)
-	if err != nil {
-		addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(entry, "["), "]"))
-		if err != nil {
-			return false, len(entry) <= 253 && hostForm.MatchString(entry) && !numericHost(entry)
-		}
-		prefix = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
-		if addr.Zone() != "" {
-			return false, false
+		if _, err := egress.New([]string{entry}); err != nil {
+			l.problem(path, Finding{Code: codeBadValue, Message: l.named(path, entry, "this") + " cannot be allowed: " + innermost(err)})
 		}
 	}
-	addr := prefix.Addr()
-	if addr.Is4In6() {
-		return false, false
-	}
-	return neverDialled(addr) && prefix.Bits() >= 10, true
-}
-
-// numericHost reports whether a name would be read as an IPv4 address in one of
-// its unusual notations (WHATWG URL, "ends in a number").
-func numericHost(name string) bool {
-	last := strings.TrimSuffix(name, ".")
-	last = last[strings.LastIndexByte(last, '.')+1:]
-	if _, err := strconv.ParseUint(last, 0, 64); err == nil {
-		return true
-	}
-	return strings.Trim(last, "0123456789") == ""
 }
 
 func neverDialled(addr netip.Addr) bool {

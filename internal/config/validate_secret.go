@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
 	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
@@ -9,9 +8,6 @@ import (
 
 // shortestSecret is what Standard Webhooks 1.0 asks for at least.
 const shortestSecret = 24
-
-// standardPrefix may stand before a secret of the scheme standard.
-const standardPrefix = "whsec_"
 
 type secretsOf struct {
 	one  secret.String
@@ -61,17 +57,4 @@ func (l *loader) literalSecret(path []string, s secret.String) {
 		l.open[at.src] = true // once is enough for a file
 		l.problem(path, Finding{Severity: SeverityWarning, Code: codeLiteralSecret, Message: "a secret is spelled out in a file that everybody can read", Suggestion: "chmod o-r the file, or write ${file:/path}"})
 	}
-}
-
-// goodStandard reports whether the scheme standard can use the secret. The
-// libraries of Standard Webhooks decode base64 whether or not it begins with
-// whsec_, some only with the padding and some without.
-func goodStandard(s string) bool {
-	encoded := strings.TrimPrefix(s, standardPrefix)
-	encoding := base64.StdEncoding
-	if !strings.HasSuffix(encoded, "=") {
-		encoding = base64.RawStdEncoding
-	}
-	key, err := encoding.DecodeString(encoded)
-	return err == nil && len(key) > 0 && !strings.ContainsAny(encoded, "\r\n")
 }

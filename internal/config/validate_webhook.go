@@ -1,9 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/peanutsapp/peanuts-relay/internal/secret"
+	"github.com/peanutsapp/peanuts-relay/internal/signing"
 )
 
 var (
@@ -194,13 +197,6 @@ func reservedHeaders() []string {
 		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 }
 
-// takenHeaders are those that cannot carry a signature, because they have a
-// meaning of their own.
-func takenHeaders() []string {
-	return append(reservedHeaders(), "authorization", "content-type", "cookie", "user-agent",
-		"x-peanuts-attempt", "x-peanuts-delivery", "x-peanuts-event", "x-peanuts-event-id", "x-peanuts-test")
-}
-
 func (l *loader) validateHeaders(w *WebhookKeys, path []string) {
 	seen := map[string]string{}
 	for _, h := range w.Headers {
@@ -231,29 +227,6 @@ func (l *loader) problemAtKey(path []string, f Finding) {
 	}
 }
 
-// standardSuffix ends the name of the signature's header in the scheme
-// standard; those of the id and the timestamp are named after it.
-const standardSuffix = "-signature"
-
-// headerNames are the headers that a signature occupies, the one for the second
-// secret of a rotation included, so that starting a rotation cannot fail.
-func (s *Signature) headerNames() []string {
-	name := s.Header
-	switch s.Scheme {
-	case "standard":
-		base := "webhook"
-		if len(name) > len(standardSuffix) {
-			base = name[:len(name)-len(standardSuffix)]
-		}
-		return []string{base + "-id", base + "-timestamp", base + standardSuffix}
-	case "hex":
-		name = cmp.Or(name, "X-Webhook-Signature")
-	default:
-		name = cmp.Or(name, "X-Peanuts-Signature")
-	}
-	return []string{name, name + "-Previous"}
-}
-
 func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path []string) {
 	at := under(path, "signatures")
 	r := c.resolve(h, w)
@@ -270,7 +243,7 @@ func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path [
 		item := under(at, strconv.Itoa(i))
 		l.validateSignatureHeader(s, under(item, "header"))
 		clash := false
-		for _, name := range s.headerNames() {
+		for _, name := range signing.HeaderNames(spec(s)) {
 			clash = clash || taken[strings.ToLower(name)]
 			taken[strings.ToLower(name)] = true
 		}
@@ -285,16 +258,21 @@ func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path [
 	}
 }
 
+func spec(s Signature) signing.Spec {
+	return signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
+}
+
+// validateSignatureHeader leaves it to package signing which headers can carry a
+// signature.
 func (l *loader) validateSignatureHeader(s Signature, path []string) {
-	lower := strings.ToLower(s.Header)
 	switch {
-	case s.Header == "":
+	case s.Header == "" || signing.HeaderNames(spec(s)) != nil:
 	case !headerForm.MatchString(s.Header):
 		l.problem(path, Finding{Code: codeBadHeader, Message: l.named(path, s.Header, "this") + " is not a header name"})
-	case slices.Contains(takenHeaders(), lower):
-		l.problem(path, Finding{Code: codeReservedHeader, Message: "the header " + l.named(path, s.Header, "of that name") + " cannot carry a signature", Suggestion: "it has a meaning of its own"})
-	case s.Scheme == "standard" && (!strings.HasSuffix(lower, standardSuffix) || lower == standardSuffix):
+	case signing.HeaderNames(signing.Spec{Scheme: signing.Hex, Header: s.Header}) != nil:
 		l.problem(path, Finding{Code: codeBadSignature, Message: "the header of the scheme standard must end in -signature", Suggestion: "the headers of the id and the timestamp are named after it"})
+	default:
+		l.problem(path, Finding{Code: codeReservedHeader, Message: "the header " + l.named(path, s.Header, "of that name") + " cannot carry a signature", Suggestion: "it has a meaning of its own"})
 	}
 }
 
@@ -313,10 +291,20 @@ func (l *loader) validateSigned(r Webhook, path []string) {
 		return
 	}
 	for i, s := range r.Secrets {
-		if !goodStandard(s.Reveal()) {
-			l.problemAtKey(path, Finding{Code: codeBadSecret, Message: fmt.Sprintf("secret %d of the webhook is not standard base64, which the scheme standard needs", i+1), Suggestion: `make one with: echo "whsec_$(openssl rand -base64 32)"`})
+		if _, err := signing.New([]signing.Spec{{Scheme: signing.Standard}}, []secret.String{s}); err != nil {
+			l.problemAtKey(path, Finding{Code: codeBadSecret, Message: fmt.Sprintf("secret %d of the webhook does not work with the scheme standard: %s", i+1, innermost(err))})
 		}
 	}
+}
+
+// innermost is the reason at the bottom of an error of another package. What is
+// wrapped around it there names the value, which may be a secret's or come from
+// a reference; the reason never does.
+func innermost(err error) string {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error()
 }
 
 // validateTLS makes the paths absolute and loads what they name.

@@ -148,18 +148,6 @@ func TestRedaction(t *testing.T) {
 	}
 }
 
-func TestSuggestions(t *testing.T) {
-	known := []string{"secret", "secrets", "url", "events", "concurrency", "on"}
-	for word, want := range map[string]string{
-		"secrt": "secret", "Secret": "secret", "sercet": "secret", "ulr": "url", "event": "events", "concurency": "concurrency", "x": "", "": "", "password": "", "banana": "",
-		strings.Repeat("x", 100): "",
-	} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("%q: %q, want %q", word, got, want)
-		}
-	}
-}
-
 func TestWebhooksResolveWhatTheyInherit(t *testing.T) {
 	c := mustLoad(t, `
 secret: ${env:SECRET}-file

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/peanutsapp/peanuts-relay/internal/event"
 )
 
 const (
@@ -182,7 +184,7 @@ func (p *nodeParser) unknown(k *key, e entry, path []string) {
 	p.src.hide(e.val)
 	name := e.key.Value
 	suggestion := didYouMean(name, k.names, "")
-	if near := nearest(name, k.names); near != "" {
+	if near := event.Suggest(name, k.names); near != "" {
 		p.failed[pointer(under(path, near))] = true // so that it is not missed as well
 	}
 	if suggestion == "" && len(k.names) <= 16 {
