@@ -1,9 +1,10 @@
 package dispatch
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"strings"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -180,16 +181,17 @@ type world struct {
 	store *memStore
 	recv  *receiver
 	d     *Dispatcher
-	logs  *strings.Builder
+	logs  *bytes.Buffer // what was logged at Info and above; slog serialises the writes
 }
 
 func newWorld(t *testing.T, o Options) *world {
-	w := &world{t: t, logs: new(strings.Builder)}
+	w := &world{t: t, logs: new(bytes.Buffer)}
 	w.store, w.recv = newMemStore(t.Errorf), newReceiver(t.Errorf)
 	w.recv.model = true
 	o.Store, o.StoreID = w.store, testStoreID
+	o.Logger = slog.New(slog.NewTextHandler(w.logs, nil))
 	w.d = New(o)
-	w.store.d = w.d
+	w.store.serve(w.d)
 	return w
 }
 

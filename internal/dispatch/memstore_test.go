@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -20,7 +21,6 @@ import (
 // must never do is reported through fail.
 type memStore struct {
 	fail func(format string, args ...any)
-	d    *Dispatcher
 
 	flush     time.Duration // how long a completion waits for its commit
 	early     int64         // how many ms that may be
@@ -29,6 +29,7 @@ type memStore struct {
 	skew      int64 // ms that a test adds to relay time
 
 	commit sync.Mutex // one transaction with its callbacks at a time
+	d      *Dispatcher
 
 	mu      sync.Mutex
 	stopped bool
@@ -37,7 +38,7 @@ type memStore struct {
 	buffer  []queue.Completion
 	timer   *time.Timer
 	jobs    []queue.ReplayJob
-	reads   int
+	reads   atomic.Int64
 	epoch   time.Time
 }
 
@@ -57,6 +58,13 @@ func (s *memStore) Now() int64 {
 	return 1_700_000_000_000 + time.Since(s.epoch).Milliseconds() + s.skew
 }
 
+// serve makes d the one that hears of commits.
+func (s *memStore) serve(d *Dispatcher) {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	s.d = d
+}
+
 // accept commits n new deliveries on each of lanes.
 func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
 	s.commit.Lock()
@@ -69,7 +77,7 @@ func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
 		seqs = append(seqs, s.seq)
 		for _, lane := range lanes {
 			del := queue.Delivery{Lane: lane, Seq: s.seq, Track: queue.Ready, EventID: fmt.Sprintf("evt_%d", s.seq),
-				EventType: "entry.created", Payload: []byte(fmt.Sprintf("payload %d", s.seq))}
+				EventType: "entry.created", Payload: fmt.Appendf(nil, "payload %d", s.seq)}
 			if s.rows[lane] == nil {
 				s.rows[lane] = map[uint64]*memRow{}
 			}
@@ -87,7 +95,7 @@ func (s *memStore) scan(lane queue.Lane, track queue.Track, limit, maxBytes int,
 		s.fail("read with limit %d and %d bytes", limit, maxBytes)
 	}
 	s.mu.Lock()
-	s.reads++
+	s.reads.Add(1)
 	if s.stopped {
 		s.mu.Unlock()
 		return nil, false, queue.ErrStopped

@@ -83,7 +83,7 @@ func (m *machine) answer(ctx context.Context, o *delivery.Outbound, a *delivery.
 
 func (m *machine) newDispatcher() {
 	m.d = New(Options{Store: m.store, StoreID: testStoreID, ringSize: 4, RingBytes: 400})
-	m.store.d = m.d
+	m.store.serve(m.d)
 }
 
 func (m *machine) target(lane queue.Lane, concurrency int) *Target {

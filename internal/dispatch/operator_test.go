@@ -289,7 +289,7 @@ func TestAReplayGoesOnAfterARestart(t *testing.T) {
 		time.Sleep(time.Second)
 		before := w.recv.count()
 		w.d = New(Options{Store: w.store, StoreID: testStoreID})
-		w.store.d = w.d
+		w.store.serve(w.d)
 		w.d.Start()
 		w.d.Apply([]*Target{target(1, 4, w.recv.sink("b", ok))})
 		time.Sleep(time.Minute)
@@ -324,7 +324,9 @@ func TestAnOperatorsRetryOvertakesTheReplayItIsPartOf(t *testing.T) {
 func TestARetryThatMemoryHasNoRoomForIsFoundAlthoughAScanIsUnderWay(t *testing.T) {
 	bubble(t, Options{ringSize: 1}, func(t *testing.T, w *world) {
 		seqs := w.finished(10, 1, after(100*time.Millisecond, ok))
+		w.store.mu.Lock()
 		w.store.readDelay = func() time.Duration { return 50 * time.Millisecond }
+		w.store.mu.Unlock()
 		retry := func(i int) {
 			if err := w.d.Retry(t.Context(), 1, seqs[i]); err != nil {
 				t.Fatal(err)
@@ -335,7 +337,11 @@ func TestARetryThatMemoryHasNoRoomForIsFoundAlthoughAScanIsUnderWay(t *testing.T
 		retry(8) // in memory, in flight for the next 100 ms
 		retry(7) // left to the store: the scan for it begins at 200 ms and takes 50
 		time.Sleep(210 * time.Millisecond)
-		if !w.d.table.Load().lanes[1].scanning {
+		l := w.d.table.Load().lanes[1]
+		l.mu.Lock()
+		scanning := l.scanning
+		l.mu.Unlock()
+		if !scanning {
 			t.Fatal("no scan is under way; the case is not the one meant")
 		}
 		retry(5) // in memory

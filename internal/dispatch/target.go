@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,9 +52,7 @@ type slot struct {
 // carried over keep their count.
 func (t *table) with(d *Dispatcher, targets []*Target) *table {
 	next := &table{lanes: make(map[queue.Lane]*lane, len(t.lanes)), slots: make(map[queue.Lane]*slot, len(targets))}
-	for num, l := range t.lanes {
-		next.lanes[num] = l
-	}
+	maps.Copy(next.lanes, t.lanes)
 	uses := map[Sink]*sinkUse{}
 	for _, s := range t.slots {
 		if s.use != nil {
