@@ -133,6 +133,14 @@ func (x *exchange) finished() bool {
 	return x.conns == 1 && x.written == 1
 }
 
+// stale reports whether the request failed because an idle connection had been
+// closed meanwhile.
+func (x *exchange) stale(err error) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.reused && x.firstAt.IsZero() && brokenConnection(err)
+}
+
 // request makes the request of an attempt out of the sink's template.
 func (s *Sink) request(ctx context.Context, x *exchange) *http.Request {
 	req := s.template.WithContext(ctx)

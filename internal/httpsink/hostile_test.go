@@ -1,6 +1,7 @@
 package httpsink
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/tls"
@@ -249,13 +250,16 @@ func (h *hostile) run(t *testing.T, url string, change func(*Options)) {
 	}
 }
 
-// tlsServer shakes hands with config and answers 200.
+// tlsServer shakes hands with config and answers every request with 200.
 func tlsServer(t *testing.T, config *tls.Config) string {
 	return rawServer(t, func(c net.Conn, _ int) {
 		tc := tls.Server(c, config)
-		if _, _, err := readRequest(tc); err == nil {
+		br := bufio.NewReader(tc)
+		for {
+			if _, _, err := readRequest(br); err != nil {
+				return
+			}
 			_, _ = io.WriteString(tc, ok200+"Content-Length: 0\r\n\r\n")
-			untilClosed(tc)
 		}
 	})
 }
