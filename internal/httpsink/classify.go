@@ -212,6 +212,9 @@ func brokenConnection(err error) bool {
 	return strings.Contains(err.Error(), "server closed idle connection")
 }
 
+// unsolicited reports whether bytes came that were no answer to anything.
+func unsolicited(err error) bool { return strings.Contains(err.Error(), "readLoopPeekFailLocked") }
+
 // cutOff reports whether what net/http finds malformed can be the beginning of
 // something right. On a connection that ended there it is.
 func cutOff(err error) bool {
@@ -241,6 +244,8 @@ func (s *Sink) protocolSentence(err error) string {
 	switch {
 	case strings.Contains(text, "response headers exceeded"):
 		return "the response headers exceed 64 KiB"
+	case unsolicited(err):
+		return "the receiver spoke before it was asked: this is not HTTP/1.1"
 	case strings.Contains(text, "malformed HTTP"):
 		return "the answer is not HTTP/1.1"
 	case strings.Contains(text, "malformed MIME header"):

@@ -136,6 +136,12 @@ func tlsConfig(files TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 		// Resumption spares the receiver most of a handshake.
 		ClientSessionCache: tls.NewLRUClientSessionCache(max(concurrency, 1)),
 	}
+	if u.Scheme == "https" && files.CAFile == "" {
+		// Read now: the first attempt would pay for it with its own time.
+		if roots, err := x509.SystemCertPool(); err == nil {
+			c.RootCAs = roots
+		}
+	}
 	if files.CAFile != "" {
 		pem, err := os.ReadFile(files.CAFile)
 		if err != nil {

