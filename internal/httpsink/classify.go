@@ -85,7 +85,12 @@ func (s *Sink) classify(a *delivery.Attempt, at *attempt, err error) (delivery.C
 	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "dial" {
 		return delivery.CodeConnect, s.reason(a, err)
 	}
-	if brokenConnection(err) || (at.ended && cutOff(err)) {
+	if at.ended != nil {
+		if sentence, ok := s.tlsSentence(at.ended); ok {
+			return delivery.CodeTLS, sentence
+		}
+	}
+	if brokenConnection(err) || (at.ended != nil && cutOff(err)) {
 		return delivery.CodeConnection, s.broken(a, at, err)
 	}
 	return delivery.CodeProtocol, s.protocolSentence(err)
@@ -230,7 +235,7 @@ func (s *Sink) broken(a *delivery.Attempt, at *attempt, err error) string {
 	}
 	when := "before an answer came"
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), at.ended && cutOff(err):
+	case errors.Is(err, io.ErrUnexpectedEOF), at.ended != nil && cutOff(err):
 		when = "in the middle of the response headers"
 	case !at.sent, errors.Is(err, syscall.EPIPE):
 		when = "while the request was being sent"

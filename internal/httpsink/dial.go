@@ -33,15 +33,16 @@ type conn struct {
 	remote string
 	opened time.Time
 	phases delivery.Phases
-	ended  atomic.Bool // reading failed: the other end closed or reset it
+	ended  atomic.Pointer[error] // why reading failed; nil = it did not
 }
 
-// Read notes the end of the connection. net/http takes a line that was cut off
-// for a whole one and then complains of its form.
+// Read notes how the connection ended. net/http takes a line that was cut off
+// for a whole one and then complains of its form; and when writing fails it
+// does not tell of the TLS alert that said why.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
-		c.ended.Store(true)
+		c.ended.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }

@@ -167,9 +167,9 @@ type attempt struct {
 	opened  time.Time // TCP connection established
 	addr    string    // last address tried
 
-	given bool // there was a connection, set by take
-	sent  bool // the request was written, set by take
-	ended bool // the receiver ended the connection, set by take
+	given bool  // there was a connection, set by take
+	sent  bool  // the request was written, set by take
+	ended error // how the receiver ended the connection, set by take; nil = not
 }
 
 type attemptKey struct{}
@@ -197,7 +197,9 @@ func (at *attempt) take(x *exchange, a *delivery.Attempt) {
 	a.Reused = x.reused
 	if c := unwrap(x.conn); c != nil {
 		a.Remote = c.remote
-		at.ended = c.ended.Load()
+		if err := c.ended.Load(); err != nil {
+			at.ended = *err
+		}
 		if !x.reused {
 			a.Phases = c.phases
 			if x.conn != c {

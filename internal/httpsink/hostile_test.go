@@ -287,7 +287,9 @@ func TestHostileTLS(t *testing.T) {
 		{hostile{name: "self-signed", says: "self-signed"}, serverConfig(selfSigned(t)), nil},
 		{hostile{name: "TLS 1.0", says: "TLS"}, tlsVersion(ca.issue(t, nil), tls.VersionTLS10), trust},
 		{hostile{name: "TLS 1.1", says: "TLS"}, tlsVersion(ca.issue(t, nil), tls.VersionTLS11), trust},
-		{hostile{name: "wants a client certificate", says: "certificate required"}, clientAuth(t, ca, tls.VersionTLS13), trust},
+		// TLS 1.3 tells after the handshake, and the reset that follows can
+		// overtake it.
+		{hostile{name: "wants a client certificate", or: delivery.CodeConnection}, clientAuth(t, ca, tls.VersionTLS13), trust},
 		{hostile{name: "wants a client certificate, TLS 1.2", says: "refused the TLS connection"}, clientAuth(t, ca, tls.VersionTLS12), trust},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -323,7 +325,7 @@ func TestHostileTLS(t *testing.T) {
 		})
 	}
 	t.Run("TLS on a plain port", func(t *testing.T) {
-		h := hostile{outcome: delivery.Retry, code: delivery.CodeConnection, says: "was closed by"}
+		h := hostile{outcome: delivery.Retry, code: delivery.CodeConnection, says: "by 127.0.0.1:"}
 		h.run(t, "http://"+tlsServer(t, serverConfig(ca.issue(t, nil))), nil)
 	})
 }
