@@ -328,14 +328,14 @@ func TestTheStandardWebhooksPackageAcceptsEverySecretThatWeAccept(t *testing.T) 
 		}
 		accepted = append(accepted, sec)
 		body := payloads()[1]
-		headers := ""
+		var headers strings.Builder
 		for i, h := range signer.Sign(nil, "del_1", time.Now(), []byte(body)) {
 			if i > 0 {
-				headers += ","
+				headers.WriteString(",")
 			}
-			headers += strconv.Quote(h.Name) + ":" + strconv.Quote(h.Value)
+			headers.WriteString(strconv.Quote(h.Name) + ":" + strconv.Quote(h.Value))
 		}
-		fmt.Fprintf(&input, "{\"secret\":%q,\"body\":%q,\"headers\":{%s}}\n", sec, base64.StdEncoding.EncodeToString([]byte(body)), headers)
+		fmt.Fprintf(&input, "{\"secret\":%q,\"body\":%q,\"headers\":{%s}}\n", sec, base64.StdEncoding.EncodeToString([]byte(body)), headers.String())
 	}
 	if want := secrets[:10]; !slices.Equal(accepted, want) {
 		t.Errorf("accepted %q, want %q", accepted, want)
