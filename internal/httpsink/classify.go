@@ -85,7 +85,12 @@ func (s *Sink) classify(a *delivery.Attempt, at *attempt, err error) (delivery.C
 	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "dial" {
 		return delivery.CodeConnect, s.reason(a, err)
 	}
-	if brokenConnection(err) || (at.ended && cutOff(err)) {
+	if at.ended != nil {
+		if sentence, ok := s.tlsSentence(at.ended); ok {
+			return delivery.CodeTLS, sentence
+		}
+	}
+	if brokenConnection(err) || (at.ended != nil && cutOff(err)) {
 		return delivery.CodeConnection, s.broken(a, at, err)
 	}
 	return delivery.CodeProtocol, s.protocolSentence(err)
@@ -212,6 +217,9 @@ func brokenConnection(err error) bool {
 	return strings.Contains(err.Error(), "server closed idle connection")
 }
 
+// unsolicited reports whether bytes came that were no answer to anything.
+func unsolicited(err error) bool { return strings.Contains(err.Error(), "readLoopPeekFailLocked") }
+
 // cutOff reports whether what net/http finds malformed can be the beginning of
 // something right. On a connection that ended there it is.
 func cutOff(err error) bool {
@@ -227,7 +235,7 @@ func (s *Sink) broken(a *delivery.Attempt, at *attempt, err error) string {
 	}
 	when := "before an answer came"
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), at.ended && cutOff(err):
+	case errors.Is(err, io.ErrUnexpectedEOF), at.ended != nil && cutOff(err):
 		when = "in the middle of the response headers"
 	case !at.sent, errors.Is(err, syscall.EPIPE):
 		when = "while the request was being sent"
@@ -241,6 +249,8 @@ func (s *Sink) protocolSentence(err error) string {
 	switch {
 	case strings.Contains(text, "response headers exceeded"):
 		return "the response headers exceed 64 KiB"
+	case unsolicited(err):
+		return "the receiver spoke before it was asked: this is not HTTP/1.1"
 	case strings.Contains(text, "malformed HTTP"):
 		return "the answer is not HTTP/1.1"
 	case strings.Contains(text, "malformed MIME header"):

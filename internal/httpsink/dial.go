@@ -33,15 +33,16 @@ type conn struct {
 	remote string
 	opened time.Time
 	phases delivery.Phases
-	ended  atomic.Bool // reading failed: the other end closed or reset it
+	ended  atomic.Pointer[error] // why reading failed; nil = it did not
 }
 
-// Read notes the end of the connection. net/http takes a line that was cut off
-// for a whole one and then complains of its form.
+// Read notes how the connection ended. net/http takes a line that was cut off
+// for a whole one and then complains of its form; and when writing fails it
+// does not tell of the TLS alert that said why.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
-		c.ended.Store(true)
+		c.ended.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }
@@ -135,6 +136,12 @@ func tlsConfig(files TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 		NextProtos: []string{"http/1.1"},
 		// Resumption spares the receiver most of a handshake.
 		ClientSessionCache: tls.NewLRUClientSessionCache(max(concurrency, 1)),
+	}
+	if u.Scheme == "https" && files.CAFile == "" {
+		// Read now: the first attempt would pay for it with its own time.
+		if roots, err := x509.SystemCertPool(); err == nil {
+			c.RootCAs = roots
+		}
 	}
 	if files.CAFile != "" {
 		pem, err := os.ReadFile(files.CAFile)

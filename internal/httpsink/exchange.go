@@ -133,6 +133,14 @@ func (x *exchange) finished() bool {
 	return x.conns == 1 && x.written == 1
 }
 
+// stale reports whether the request failed because an idle connection had been
+// closed meanwhile.
+func (x *exchange) stale(err error) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.reused && x.firstAt.IsZero() && (brokenConnection(err) || unsolicited(err))
+}
+
 // request makes the request of an attempt out of the sink's template.
 func (s *Sink) request(ctx context.Context, x *exchange) *http.Request {
 	req := s.template.WithContext(ctx)
@@ -159,9 +167,9 @@ type attempt struct {
 	opened  time.Time // TCP connection established
 	addr    string    // last address tried
 
-	given bool // there was a connection, set by take
-	sent  bool // the request was written, set by take
-	ended bool // the receiver ended the connection, set by take
+	given bool  // there was a connection, set by take
+	sent  bool  // the request was written, set by take
+	ended error // how the receiver ended the connection, set by take; nil = not
 }
 
 type attemptKey struct{}
@@ -189,7 +197,9 @@ func (at *attempt) take(x *exchange, a *delivery.Attempt) {
 	a.Reused = x.reused
 	if c := unwrap(x.conn); c != nil {
 		a.Remote = c.remote
-		at.ended = c.ended.Load()
+		if err := c.ended.Load(); err != nil {
+			at.ended = *err
+		}
 		if !x.reused {
 			a.Phases = c.phases
 			if x.conn != c {

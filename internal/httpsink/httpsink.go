@@ -108,7 +108,7 @@ func New(o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	static, own, err := staticHeaders(&o)
+	static, err := staticHeaders(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func New(o Options) (*Sink, error) {
 		signer:  o.Signer,
 		host:    u.Host,
 		shown:   shownRequest(&o, u),
-		masker:  newMasker(&o, u, own),
+		masker:  newMasker(&o, u),
 	}
 	user := u.User
 	u.User = nil // sent as a header; net/http would print it in errors
@@ -206,20 +206,40 @@ func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.At
 	if s.signer != nil {
 		a.Signatures = s.signer.Sign(nil, o.DeliveryID, start, o.Payload)
 	}
-	x := s.exchanges.Get().(*exchange)
-	x.prepare(o, a.Signatures)
-	at := &attempt{Context: x.trace(ctx)}
-	resp, err := s.transport.RoundTrip(s.request(at, x))
-	if err != nil {
-		at.take(x, a)
-		s.fail(a, at, err)
+	x, resp := s.exchange(ctx, o, a)
+	if resp == nil {
 		return
 	}
 	defer resp.Body.Close()
-	at.take(x, a)
 	s.answer(a, resp)
 	if x.finished() {
 		x.release()
 		s.exchanges.Put(x)
+	}
+}
+
+// exchange sends the request until it was sent over a connection that was not
+// stale, and returns no response when there was none; then the attempt has
+// been judged.
+//
+// net/http sends a POST again by itself only when it wrote nothing or failed to
+// read, so it is done here: an idle connection that breaks before the first
+// byte of an answer was closed by the receiver, who could not know of the
+// request. A new connection that breaks is a failure.
+func (s *Sink) exchange(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) (*exchange, *http.Response) {
+	for stale := 0; ; stale++ {
+		x := s.exchanges.Get().(*exchange)
+		x.prepare(o, a.Signatures)
+		at := &attempt{Context: x.trace(ctx)}
+		resp, err := s.transport.RoundTrip(s.request(at, x))
+		at.take(x, a)
+		switch {
+		case err == nil:
+			return x, resp
+		case stale > s.transport.MaxIdleConnsPerHost || !x.stale(err) || ctx.Err() != nil:
+			s.fail(a, at, err)
+			return x, nil
+		}
+		a.Reused, a.Remote, a.Phases = false, "", delivery.Phases{}
 	}
 }

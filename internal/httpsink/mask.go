@@ -36,7 +36,7 @@ type masker struct {
 
 // newMasker collects what a receiver may echo: the signing secrets, the values
 // of the headers, and path, query and userinfo of the URL.
-func newMasker(o *Options, u *url.URL, own []Header) *masker {
+func newMasker(o *Options, u *url.URL) *masker {
 	set := make(map[string]bool)
 	add := func(value string, least int) {
 		for _, form := range forms(value) {
@@ -51,7 +51,7 @@ func newMasker(o *Options, u *url.URL, own []Header) *masker {
 			add(strings.TrimPrefix(s.Reveal(), "whsec_"), minPlain)
 		}
 	}
-	for _, h := range own {
+	for _, h := range o.Headers {
 		addHeader(h, add)
 	}
 	addURL(u, add)

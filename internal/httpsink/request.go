@@ -87,40 +87,32 @@ func basicAuth(user *url.Userinfo) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
 }
 
-// staticHeaders are the headers that all requests of a webhook share; own are
-// the values of the webhook's own.
-func staticHeaders(o *Options) (static http.Header, own []Header, err error) {
+// staticHeaders are the headers that all requests of a webhook share.
+func staticHeaders(o *Options) (http.Header, error) {
 	agent := o.UserAgent
 	if agent == "" {
 		agent = DefaultUserAgent
 	}
-	static = http.Header{headerContentType: {contentType}, headerUserAgent: {agent}}
+	static := http.Header{headerContentType: {contentType}, headerUserAgent: {agent}}
 	signatures := signatureNames(o.Signer)
 	seen := make(map[string]bool)
 	for _, h := range o.Headers {
 		canonical := textproto.CanonicalMIMEHeaderKey(h.Name)
 		if err := checkHeader(h, canonical, signatures); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if seen[canonical] {
-			return nil, nil, fmt.Errorf("header %s is there twice", h.Name)
+			return nil, fmt.Errorf("header %s is there twice", h.Name)
 		}
 		seen[canonical] = true
 		name := h.Name
 		switch canonical {
-		case headerContentType, headerUserAgent, "Authorization", "Idempotency-Key", "X-Idempotency-Key":
+		case headerContentType, headerUserAgent, "Authorization":
 			name = canonical // net/http or we look these up in this form
 		}
 		static[name] = []string{h.Value.Reveal()}
 	}
-	// net/http sends a POST again after a stale keep-alive connection only when
-	// it is told that the request is idempotent. The delivery id makes it so.
-	// A key without a value tells it and is not sent (documentation of
-	// http.Transport).
-	if _, ok := static["Idempotency-Key"]; !ok {
-		static["Idempotency-Key"] = nil
-	}
-	return static, o.Headers, nil
+	return static, nil
 }
 
 func signatureNames(s *signing.Signer) []string {

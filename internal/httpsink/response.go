@@ -135,10 +135,14 @@ func (s *Sink) readBody(a *delivery.Attempt, body io.Reader, keep int) {
 	}
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
-	n, done := fill(body, (*buf)[:keep+s.masker.longest])
-	read := (*buf)[:n]
-	excerpt := s.masker.bytes(read)
+	window := (*buf)[:keep+s.masker.longest]
+	n, done := fill(body, window)
+	excerpt := s.masker.bytes(window[:n])
 	a.BodyTruncated = !done || n > keep
+	if n == len(window) {
+		// The beginning of a secret at the very end was not recognised.
+		excerpt = excerpt[:max(0, len(excerpt)-s.masker.longest)]
+	}
 	if len(excerpt) > keep {
 		excerpt, a.BodyTruncated = excerpt[:keep], true
 	}

@@ -27,21 +27,20 @@ const (
 // secret: they decode standard base64 whether or not the secret has the prefix
 // (reference implementations in JavaScript, Go and Python; the specification's
 // "whsec_" section). Signing a secret that is not base64 with its literal
-// bytes would give signatures that no library accepts, so it is refused.
-// Missing padding is accepted as the npm package does; it changes no byte.
+// bytes would give signatures that no library accepts, so it is refused, and so
+// is base64 without its padding, which the libraries refuse as well.
 func standardKey(s secret.String) ([]byte, error) {
 	text := strings.TrimPrefix(s.Reveal(), secretPrefix)
-	encoding := base64.StdEncoding
-	if !strings.HasSuffix(text, "=") {
-		encoding = base64.RawStdEncoding
-	}
-	key, err := encoding.DecodeString(text)
+	key, err := base64.StdEncoding.DecodeString(text)
 	switch {
 	case strings.ContainsAny(text, "\r\n"):
 		// The decoder would skip these, the libraries do not.
 		return nil, errors.New("it contains a line break")
 	case err != nil && strings.ContainsAny(text, "-_") && urlSafe(text):
 		return nil, errors.New("it is not standard base64 but looks like the URL-safe alphabet: replace - by + and _ by /")
+	case err != nil && unpadded(text):
+		return nil, errors.New("its base64 lacks the padding, without which Standard Webhooks libraries refuse it: add = at the end until its length " +
+			"without whsec_ is a multiple of 4")
 	case err != nil:
 		return nil, errors.New(`it is not base64, which Standard Webhooks libraries decode, with or without "whsec_" before it; ` +
 			`make one with: echo "whsec_$(openssl rand -base64 32)"`)
@@ -49,6 +48,11 @@ func standardKey(s secret.String) ([]byte, error) {
 		return nil, errors.New("nothing follows whsec_")
 	}
 	return key, nil
+}
+
+func unpadded(text string) bool {
+	_, err := base64.RawStdEncoding.DecodeString(text)
+	return err == nil
 }
 
 func urlSafe(text string) bool {
