@@ -77,7 +77,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, c *conn) {
 	s.metrics.streams.Add(1)
 	defer s.metrics.streams.Add(-1)
 	st := &stream{s: s, conn: c, w: w, rc: http.NewResponseController(w), open: s.getBatch()}
-	st.ctx, st.cancel = context.WithCancel(r.Context())
+	// Not r.Context: net/http ends that when the client ends its half of the
+	// connection, and lines that came whole are taken nevertheless.
+	st.ctx, st.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
 	defer st.cancel()
 	for i := range st.changed {
 		st.changed[i].L = &st.mu
@@ -317,9 +319,8 @@ func (st *stream) accept(b *batch) {
 			it.failure = ofQueue(it.ev.Err)
 		}
 	}
-	now := st.s.clock()
-	st.conn.progress.Store(int64(now)) // the client was kept waiting by us until now
-	st.s.o.Observe(now - started)
+	st.conn.moved() // until now it was we who kept the client waiting
+	st.s.o.Observe(st.s.clock() - started)
 }
 
 // deliver hands results to write, waiting while the client has too many
@@ -387,6 +388,7 @@ func (st *stream) wrote(size int, lines int64, err error) {
 	st.held -= size
 	st.s.results.Add(-int64(size))
 	if err == nil {
+		st.conn.moved() // the client's time to go on begins now
 		st.unanswered -= lines
 		st.changed[forCommit].Signal()
 		return
