@@ -53,7 +53,8 @@ func TestStalledClientIsClosed(t *testing.T) {
 }
 
 func TestSlowButMovingClientIsServed(t *testing.T) {
-	const stall = 300 * time.Millisecond
+	t.Parallel()
+	const stall = 500 * time.Millisecond
 	s := serve(t, Options{StallTimeout: stall})
 	c := s.dial(t)
 	request := post(created("e"))
@@ -201,6 +202,7 @@ func TestClientThatEndsItsHalfIsAnswered(t *testing.T) {
 }
 
 func TestHeaderIsBounded(t *testing.T) {
+	t.Parallel()
 	s := serve(t, Options{})
 	resp, _ := s.raw(t, "POST /v1/events HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 64<<10)+"\r\n\r\n")
 	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {

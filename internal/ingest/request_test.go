@@ -479,6 +479,7 @@ func TestAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become another user")
 	}
+	t.Parallel()
 	s := serve(t, Options{AllowUIDs: []uint32{0, 4242}})
 	for p := s.path; p != "/tmp" && p != "/"; p = p[:strings.LastIndexByte(p, '/')] {
 		if err := os.Chmod(p, 0o777); err != nil {

@@ -58,7 +58,8 @@ type stream struct {
 	open       *batch
 	ready      bool   // open should be taken: it is full, or no more input is at hand
 	ended      bool   // read is done
-	committing bool   // commit waits for the store
+	filling    bool   // read waits for input
+	backlogged bool   // commit waits for the client to take results
 	finished   bool   // commit is done
 	gone       bool   // nothing can be written any more
 	out        []byte // results not yet taken by write
@@ -127,11 +128,11 @@ func (st *stream) owes() bool {
 }
 
 // holdsUp: a client that takes no results is excused while it cannot send
-// because the store is slow.
+// because we are busy with what it sent, be it the store or parsing.
 func (st *stream) holdsUp() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.committing && !st.ended
+	return !st.ended && !st.filling && !st.backlogged
 }
 
 // read takes lines until the input ends. The failure says why it ended early,
@@ -150,8 +151,10 @@ func (st *stream) read(body io.Reader) (last *failure, line int64) {
 		it.reset(lines.number)
 		switch state {
 		case lineNeed:
-			st.publish()
-			if err := lines.fill(); err != nil {
+			st.beforeFill()
+			err := lines.fill()
+			st.afterFill()
+			if err != nil {
 				return st.inputFailure(err), lines.number + 1
 			}
 			continue
@@ -225,14 +228,21 @@ func (it *item) become(from *item) {
 	it.ev.Deliveries, it.ev.Skipped = it.deliveries, it.skipped
 }
 
-// publish lets commit have the open batch before read waits for input.
-func (st *stream) publish() {
+// beforeFill lets commit have the open batch while read waits for input.
+func (st *stream) beforeFill() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.filling = true
 	if st.open.n > 0 {
 		st.ready = true
 		st.changed[forCommit].Signal()
 	}
+}
+
+func (st *stream) afterFill() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.filling = false
 }
 
 // end tells commit that no more lines come; last, if any, is its last result.
@@ -286,7 +296,7 @@ func (st *stream) next(spare *batch) *batch {
 		return nil
 	}
 	b := st.open
-	st.open, st.ready, st.committing = spare, false, true
+	st.open, st.ready = spare, false
 	st.changed[forRead].Signal()
 	return b
 }
@@ -328,10 +338,11 @@ func (st *stream) accept(b *batch) {
 func (st *stream) deliver(results []byte, lines int64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.committing = false
 	for !st.gone && st.held > 0 && st.held+len(results) > st.allowance() {
+		st.backlogged = true
 		st.changed[forCommit].Wait()
 	}
+	st.backlogged = false
 	st.out = append(st.out, results...)
 	st.held += len(results)
 	st.s.results.Add(int64(len(results)))

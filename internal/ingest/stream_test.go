@@ -258,6 +258,7 @@ func TestResultOnlyAfterItsOwnCommit(t *testing.T) {
 }
 
 func TestClientThatWritesEverythingBeforeItReads(t *testing.T) {
+	t.Parallel()
 	const lines = 50_000
 	catalog := oneWebhook()
 	s := serve(t, Options{Catalog: func() *Catalog { return catalog }})
@@ -301,7 +302,8 @@ func TestClientThatWritesEverythingBeforeItReads(t *testing.T) {
 // Results that nobody fetches are bounded; then the client is not read any more
 // and, as it does not move, closed.
 func TestClientThatNeverReadsIsBoundedAndClosed(t *testing.T) {
-	s := serve(t, Options{StallTimeout: 200 * time.Millisecond})
+	t.Parallel()
+	s := serve(t, Options{StallTimeout: time.Second})
 	c := s.stream(t)
 	done, peak := make(chan struct{}), make(chan int64)
 	go func() {
@@ -337,6 +339,7 @@ func TestClientThatNeverReadsIsBoundedAndClosed(t *testing.T) {
 }
 
 func TestClientKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
 	catalog := oneWebhook()
 	s := serve(t, Options{Catalog: func() *Catalog { return catalog }})
 	for round := range 20 {
@@ -416,17 +419,18 @@ func TestStalledStreamIsToldAndClosed(t *testing.T) {
 }
 
 func TestBlankLinesKeepAStreamOpen(t *testing.T) {
-	const stall = 200 * time.Millisecond
+	t.Parallel()
+	const stall = 500 * time.Millisecond
 	s := serve(t, Options{StallTimeout: stall})
 	c := s.stream(t)
 	tick := time.NewTicker(stall / 10)
 	defer tick.Stop()
-	for range 20 {
+	for range 15 {
 		<-tick.C
 		c.send("\n")
 	}
 	c.send(created("a") + "\n")
-	if a := c.result(); a.Line != 21 || a.Status != 202 {
+	if a := c.result(); a.Line != 16 || a.Status != 202 {
 		t.Errorf("%+v", a)
 	}
 	c.finish()
@@ -436,9 +440,10 @@ func TestBlankLinesKeepAStreamOpen(t *testing.T) {
 // The client waits for us, not we for it: however slow the store is, that is no
 // stall.
 func TestSlowStoreIsNotTheClientsStall(t *testing.T) {
-	const stall = 50 * time.Millisecond
+	t.Parallel()
+	const stall = 300 * time.Millisecond
 	s := serve(t, Options{StallTimeout: stall, Store: &fakeStore{before: func([]*queue.Event) error {
-		<-time.After(4 * stall)
+		<-time.After(stall + stall/2)
 		return nil
 	}}})
 	c := s.stream(t)
