@@ -49,22 +49,26 @@ type stream struct {
 	s      *Server
 	conn   *conn
 	w      http.ResponseWriter
-	rc     *http.ResponseController
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu         sync.Mutex
 	changed    [3]sync.Cond // one for each goroutine: forRead, forCommit, forWrite
 	open       *batch
-	ready      bool   // open should be taken: it is full, or no more input is at hand
-	ended      bool   // read is done
-	filling    bool   // read waits for input
-	backlogged bool   // commit waits for the client to take results
-	finished   bool   // commit is done
-	gone       bool   // nothing can be written any more
-	out        []byte // results not yet taken by write
-	outLines   int64  // lines that out answers
-	held       int    // bytes of results in out and in write
+	ready      bool // open should be taken: it is full, or no more input is at hand
+	ended      bool // read is done
+	filling    bool // read waits for input
+	backlogged bool // commit waits for the client to take results
+	finished   bool // commit is done
+	gone       bool // nothing can be written any more
+	results    results
+}
+
+// results are on their way to the client.
+type results struct {
+	out        []byte // not yet taken by write
+	lines      int64  // that out answers
+	held       int    // bytes in out and in write
 	unanswered int64  // lines read and not yet answered on the wire
 }
 
@@ -77,7 +81,7 @@ const (
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, c *conn) {
 	s.metrics.streams.Add(1)
 	defer s.metrics.streams.Add(-1)
-	st := &stream{s: s, conn: c, w: w, rc: http.NewResponseController(w), open: s.getBatch()}
+	st := &stream{s: s, conn: c, w: w, open: s.getBatch()}
 	// Not r.Context: net/http ends that when the client ends its half of the
 	// connection, and lines that came whole are taken nevertheless.
 	st.ctx, st.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
@@ -86,13 +90,14 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, c *conn) {
 		st.changed[i].L = &st.mu
 	}
 	w.Header()["Content-Type"] = []string{typeNDJSON}
-	st.rc.EnableFullDuplex()
+	rc := http.NewResponseController(w)
+	rc.EnableFullDuplex()
 	if r.Header.Get("Expect") == "" {
 		// A client in one thread may want to see an answer begin before it
 		// sends. With Expect the first read must come first: it makes net/http
 		// say 100 Continue.
 		w.WriteHeader(http.StatusOK)
-		st.rc.Flush()
+		rc.Flush()
 	}
 	c.beginBody(hooks{reading: st.owes, writing: st.holdsUp})
 	s.addStream(st)
@@ -104,7 +109,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, c *conn) {
 	last, lastLine := st.read(r.Body)
 	st.end(lastLine, last)
 	wg.Wait()
-	s.results.Add(-int64(st.held))
+	s.results.Add(-int64(st.results.held))
 	s.putBatch(st.open)
 	c.endBody()
 	if last != nil || st.gone {
@@ -124,7 +129,7 @@ func (s *Server) putBatch(b *batch) {
 func (st *stream) owes() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.unanswered > 0
+	return st.results.unanswered > 0
 }
 
 // holdsUp: a client that takes no results is excused while it cannot send
@@ -212,7 +217,7 @@ func (st *stream) add(it *item, size int) bool {
 	b.items[b.n].become(it)
 	b.n++
 	b.bytes += size
-	st.unanswered++
+	st.results.unanswered++
 	if b.full() {
 		st.ready = true
 		st.changed[forCommit].Signal()
@@ -338,15 +343,15 @@ func (st *stream) accept(b *batch) {
 func (st *stream) deliver(results []byte, lines int64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	for !st.gone && st.held > 0 && st.held+len(results) > st.allowance() {
+	for !st.gone && st.results.held > 0 && st.results.held+len(results) > st.allowance() {
 		st.backlogged = true
 		st.changed[forCommit].Wait()
 	}
 	st.backlogged = false
-	st.out = append(st.out, results...)
-	st.held += len(results)
+	st.results.out = append(st.results.out, results...)
+	st.results.held += len(results)
 	st.s.results.Add(int64(len(results)))
-	st.outLines += lines
+	st.results.lines += lines
 	st.changed[forWrite].Signal()
 }
 
@@ -359,6 +364,7 @@ func (st *stream) allowance() int {
 
 // write sends results as they come.
 func (st *stream) write() {
+	rc := http.NewResponseController(st.w)
 	var chunk []byte
 	for {
 		var lines int64
@@ -367,7 +373,7 @@ func (st *stream) write() {
 		}
 		_, err := st.w.Write(chunk)
 		if err == nil {
-			err = st.rc.Flush()
+			err = rc.Flush()
 		}
 		st.wrote(len(chunk), lines, err)
 	}
@@ -378,17 +384,17 @@ func (st *stream) write() {
 func (st *stream) take(spare []byte) (results []byte, lines int64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	for !st.gone && !st.finished && st.outLines == 0 {
+	for !st.gone && !st.finished && st.results.lines == 0 {
 		st.changed[forWrite].Wait()
 	}
-	if st.gone || st.outLines == 0 {
+	if st.gone || st.results.lines == 0 {
 		return nil, 0
 	}
-	results, lines = st.out, st.outLines
+	results, lines = st.results.out, st.results.lines
 	if cap(spare) > fewResults {
 		spare = nil
 	}
-	st.out, st.outLines = spare[:0], 0
+	st.results.out, st.results.lines = spare[:0], 0
 	return results, lines
 }
 
@@ -396,11 +402,11 @@ func (st *stream) take(spare []byte) (results []byte, lines int64) {
 func (st *stream) wrote(size int, lines int64, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.held -= size
+	st.results.held -= size
 	st.s.results.Add(-int64(size))
 	if err == nil {
 		st.conn.moved() // the client's time to go on begins now
-		st.unanswered -= lines
+		st.results.unanswered -= lines
 		st.changed[forCommit].Signal()
 		return
 	}
