@@ -63,7 +63,7 @@ type conn struct {
 
 	closing sync.Once
 
-	// progress is when the client last got ahead with sending, or could not
+	// progress is when the client last sent or took something, or could not
 	// because of us ([Server.clock]).
 	progress atomic.Int64
 
@@ -94,7 +94,7 @@ func (c *conn) beginBody(h hooks) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inBody, c.hooks = true, h
-	c.progress.Store(int64(c.s.clock()))
+	c.moved()
 }
 
 // endBody must be called as soon as the body was read: net/http then waits in
@@ -138,8 +138,18 @@ func (c *conn) arm() (armed bool, err error) {
 		return false, nil
 	}
 	c.armed = true
-	return true, c.Conn.SetReadDeadline(time.Now().Add(c.s.o.StallTimeout))
+	wait := c.s.o.StallTimeout - c.quiet()
+	if wait <= 0 { // excused, or we did not look for so long
+		wait = c.s.o.StallTimeout
+	}
+	return true, c.Conn.SetReadDeadline(time.Now().Add(wait))
 }
+
+// moved books progress.
+func (c *conn) moved() { c.progress.Store(int64(c.s.clock())) }
+
+// quiet is how long ago the last progress was.
+func (c *conn) quiet() time.Duration { return c.s.clock() - time.Duration(c.progress.Load()) }
 
 func (c *conn) Read(p []byte) (int, error) {
 	for {
@@ -152,7 +162,7 @@ func (c *conn) Read(p []byte) (int, error) {
 			return n, err
 		}
 		if n > 0 {
-			c.progress.Store(int64(c.s.clock()))
+			c.moved()
 			return n, err
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) || !c.excused() {
@@ -166,7 +176,7 @@ func (c *conn) excused() bool {
 	c.mu.Lock()
 	ok, reading := c.inBody && !c.interrupted && !c.cut, c.hooks.reading
 	c.mu.Unlock()
-	return ok && reading != nil && reading()
+	return ok && (c.quiet() < c.s.o.StallTimeout || reading != nil && reading())
 }
 
 // Write gives each piece its own time, so that a large answer to a slow but
@@ -191,16 +201,13 @@ func (c *conn) Write(p []byte) (written int, err error) {
 	}
 }
 
-// sending reports whether the client got ahead with sending lately, or is kept
-// from it by us.
+// sending reports whether the client got ahead lately, or is kept from it by
+// us.
 func (c *conn) sending() bool {
 	c.mu.Lock()
 	writing := c.hooks.writing
 	c.mu.Unlock()
-	if c.s.clock()-time.Duration(c.progress.Load()) < c.s.o.StallTimeout {
-		return true
-	}
-	return writing != nil && writing()
+	return c.quiet() < c.s.o.StallTimeout || writing != nil && writing()
 }
 
 func (c *conn) Close() error {

@@ -79,18 +79,18 @@ func (f *fakeStore) Accept(ctx context.Context, evs []*queue.Event) error {
 	if len(evs) == 0 {
 		f.t.Error("Accept without events")
 	}
-	snapshot := make([]queue.Event, len(evs))
-	for i, ev := range evs {
-		snapshot[i] = *ev
-	}
 	if f.before != nil {
+		snapshot := make([]queue.Event, len(evs))
+		for i, ev := range evs {
+			snapshot[i] = *ev
+		}
 		if err := f.before(evs); err != nil {
 			return err
 		}
-	}
-	for i, ev := range evs {
-		if !reflect.DeepEqual(*ev, snapshot[i]) {
-			f.t.Errorf("event was modified while the store owned it: %+v", ev)
+		for i, ev := range evs {
+			if !reflect.DeepEqual(*ev, snapshot[i]) {
+				f.t.Errorf("event was modified while the store owned it: %+v", ev)
+			}
 		}
 	}
 	f.mu.Lock()
@@ -331,4 +331,52 @@ func decodeError(t testing.TB, body string) wireError {
 		t.Fatalf("refusal %q lacks a member", body)
 	}
 	return e
+}
+
+// gate holds Accept until the test releases it, or has ended.
+type gate struct {
+	done    <-chan struct{}
+	in      chan int
+	outward chan struct{}
+}
+
+func newGate(t testing.TB) *gate {
+	return &gate{done: t.Context().Done(), in: make(chan int), outward: make(chan struct{})}
+}
+
+// pass is a fakeStore.before.
+func (g *gate) pass(evs []*queue.Event) error {
+	select {
+	case g.in <- len(evs):
+	case <-g.done:
+		return queue.ErrStopped
+	}
+	select {
+	case <-g.outward:
+		return nil
+	case <-g.done:
+		return queue.ErrStopped
+	}
+}
+
+// entered waits for a call of Accept and tells its size.
+func (g *gate) entered(t testing.TB) int {
+	t.Helper()
+	select {
+	case n := <-g.in:
+		return n
+	case <-time.After(20 * time.Second):
+		t.Fatal("the store is not called")
+		return 0
+	}
+}
+
+// release lets that call go on.
+func (g *gate) release(t testing.TB) {
+	t.Helper()
+	select {
+	case g.outward <- struct{}{}:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the store is not being called")
+	}
 }

@@ -166,7 +166,9 @@ func (s *Server) serveSingle(w http.ResponseWriter, r *http.Request, c *conn, ke
 	q.it.reset(0)
 	q.scratch = s.prepare(&q.it, q.body, key, q.scratch)
 	if q.it.failure == nil {
-		if err := s.o.Store.Accept(r.Context(), q.evs); err != nil {
+		// Without r.Context: net/http ends that when the client ends its half of
+		// the connection, as nc -N does, and still waits for the answer.
+		if err := s.o.Store.Accept(context.Background(), q.evs); err != nil {
 			q.it.failure = ofQueue(err)
 		} else if q.it.ev.Err != nil {
 			q.it.failure = ofQueue(q.it.ev.Err)
@@ -294,9 +296,13 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *conn, f *fail
 		header["Connection"] = []string{"close"}
 		rc.EnableFullDuplex() // else net/http reads the body first
 	}
+	answer := append(appendError([]byte{'{'}, f, false), "}\n"...)
+	// With its length the client knows the answer to be whole before we are
+	// done with the rest of its body.
+	header["Content-Length"] = []string{strconv.Itoa(len(answer))}
 	w.WriteHeader(f.status)
 	if r.Method != http.MethodHead {
-		w.Write(append(appendError([]byte{'{'}, f, false), "}\n"...))
+		w.Write(answer)
 	}
 	if !unread {
 		return

@@ -49,21 +49,26 @@ type stream struct {
 	s      *Server
 	conn   *conn
 	w      http.ResponseWriter
-	rc     *http.ResponseController
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu         sync.Mutex
 	changed    [3]sync.Cond // one for each goroutine: forRead, forCommit, forWrite
 	open       *batch
-	ready      bool   // open should be taken: it is full, or no more input is at hand
-	ended      bool   // read is done
-	committing bool   // commit waits for the store
-	finished   bool   // commit is done
-	gone       bool   // nothing can be written any more
-	out        []byte // results not yet taken by write
-	outLines   int64  // lines that out answers
-	held       int    // bytes of results in out and in write
+	ready      bool // open should be taken: it is full, or no more input is at hand
+	ended      bool // read is done
+	filling    bool // read waits for input
+	backlogged bool // commit waits for the client to take results
+	finished   bool // commit is done
+	gone       bool // nothing can be written any more
+	results    results
+}
+
+// results are on their way to the client.
+type results struct {
+	out        []byte // not yet taken by write
+	lines      int64  // that out answers
+	held       int    // bytes in out and in write
 	unanswered int64  // lines read and not yet answered on the wire
 }
 
@@ -76,20 +81,23 @@ const (
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, c *conn) {
 	s.metrics.streams.Add(1)
 	defer s.metrics.streams.Add(-1)
-	st := &stream{s: s, conn: c, w: w, rc: http.NewResponseController(w), open: s.getBatch()}
-	st.ctx, st.cancel = context.WithCancel(r.Context())
+	st := &stream{s: s, conn: c, w: w, open: s.getBatch()}
+	// Not r.Context: net/http ends that when the client ends its half of the
+	// connection, and lines that came whole are taken nevertheless.
+	st.ctx, st.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
 	defer st.cancel()
 	for i := range st.changed {
 		st.changed[i].L = &st.mu
 	}
 	w.Header()["Content-Type"] = []string{typeNDJSON}
-	st.rc.EnableFullDuplex()
+	rc := http.NewResponseController(w)
+	rc.EnableFullDuplex()
 	if r.Header.Get("Expect") == "" {
 		// A client in one thread may want to see an answer begin before it
 		// sends. With Expect the first read must come first: it makes net/http
 		// say 100 Continue.
 		w.WriteHeader(http.StatusOK)
-		st.rc.Flush()
+		rc.Flush()
 	}
 	c.beginBody(hooks{reading: st.owes, writing: st.holdsUp})
 	s.addStream(st)
@@ -101,7 +109,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, c *conn) {
 	last, lastLine := st.read(r.Body)
 	st.end(lastLine, last)
 	wg.Wait()
-	s.results.Add(-int64(st.held))
+	s.results.Add(-int64(st.results.held))
 	s.putBatch(st.open)
 	c.endBody()
 	if last != nil || st.gone {
@@ -121,15 +129,15 @@ func (s *Server) putBatch(b *batch) {
 func (st *stream) owes() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.unanswered > 0
+	return st.results.unanswered > 0
 }
 
 // holdsUp: a client that takes no results is excused while it cannot send
-// because the store is slow.
+// because we are busy with what it sent, be it the store or parsing.
 func (st *stream) holdsUp() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.committing && !st.ended
+	return !st.ended && !st.filling && !st.backlogged
 }
 
 // read takes lines until the input ends. The failure says why it ended early,
@@ -148,8 +156,10 @@ func (st *stream) read(body io.Reader) (last *failure, line int64) {
 		it.reset(lines.number)
 		switch state {
 		case lineNeed:
-			st.publish()
-			if err := lines.fill(); err != nil {
+			st.beforeFill()
+			err := lines.fill()
+			st.afterFill()
+			if err != nil {
 				return st.inputFailure(err), lines.number + 1
 			}
 			continue
@@ -207,7 +217,7 @@ func (st *stream) add(it *item, size int) bool {
 	b.items[b.n].become(it)
 	b.n++
 	b.bytes += size
-	st.unanswered++
+	st.results.unanswered++
 	if b.full() {
 		st.ready = true
 		st.changed[forCommit].Signal()
@@ -223,14 +233,21 @@ func (it *item) become(from *item) {
 	it.ev.Deliveries, it.ev.Skipped = it.deliveries, it.skipped
 }
 
-// publish lets commit have the open batch before read waits for input.
-func (st *stream) publish() {
+// beforeFill lets commit have the open batch while read waits for input.
+func (st *stream) beforeFill() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.filling = true
 	if st.open.n > 0 {
 		st.ready = true
 		st.changed[forCommit].Signal()
 	}
+}
+
+func (st *stream) afterFill() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.filling = false
 }
 
 // end tells commit that no more lines come; last, if any, is its last result.
@@ -284,7 +301,7 @@ func (st *stream) next(spare *batch) *batch {
 		return nil
 	}
 	b := st.open
-	st.open, st.ready, st.committing = spare, false, true
+	st.open, st.ready = spare, false
 	st.changed[forRead].Signal()
 	return b
 }
@@ -317,9 +334,8 @@ func (st *stream) accept(b *batch) {
 			it.failure = ofQueue(it.ev.Err)
 		}
 	}
-	now := st.s.clock()
-	st.conn.progress.Store(int64(now)) // the client was kept waiting by us until now
-	st.s.o.Observe(now - started)
+	st.conn.moved() // until now it was we who kept the client waiting
+	st.s.o.Observe(st.s.clock() - started)
 }
 
 // deliver hands results to write, waiting while the client has too many
@@ -327,14 +343,15 @@ func (st *stream) accept(b *batch) {
 func (st *stream) deliver(results []byte, lines int64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.committing = false
-	for !st.gone && st.held > 0 && st.held+len(results) > st.allowance() {
+	for !st.gone && st.results.held > 0 && st.results.held+len(results) > st.allowance() {
+		st.backlogged = true
 		st.changed[forCommit].Wait()
 	}
-	st.out = append(st.out, results...)
-	st.held += len(results)
+	st.backlogged = false
+	st.results.out = append(st.results.out, results...)
+	st.results.held += len(results)
 	st.s.results.Add(int64(len(results)))
-	st.outLines += lines
+	st.results.lines += lines
 	st.changed[forWrite].Signal()
 }
 
@@ -347,6 +364,7 @@ func (st *stream) allowance() int {
 
 // write sends results as they come.
 func (st *stream) write() {
+	rc := http.NewResponseController(st.w)
 	var chunk []byte
 	for {
 		var lines int64
@@ -355,7 +373,7 @@ func (st *stream) write() {
 		}
 		_, err := st.w.Write(chunk)
 		if err == nil {
-			err = st.rc.Flush()
+			err = rc.Flush()
 		}
 		st.wrote(len(chunk), lines, err)
 	}
@@ -366,17 +384,17 @@ func (st *stream) write() {
 func (st *stream) take(spare []byte) (results []byte, lines int64) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	for !st.gone && !st.finished && st.outLines == 0 {
+	for !st.gone && !st.finished && st.results.lines == 0 {
 		st.changed[forWrite].Wait()
 	}
-	if st.gone || st.outLines == 0 {
+	if st.gone || st.results.lines == 0 {
 		return nil, 0
 	}
-	results, lines = st.out, st.outLines
+	results, lines = st.results.out, st.results.lines
 	if cap(spare) > fewResults {
 		spare = nil
 	}
-	st.out, st.outLines = spare[:0], 0
+	st.results.out, st.results.lines = spare[:0], 0
 	return results, lines
 }
 
@@ -384,10 +402,11 @@ func (st *stream) take(spare []byte) (results []byte, lines int64) {
 func (st *stream) wrote(size int, lines int64, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.held -= size
+	st.results.held -= size
 	st.s.results.Add(-int64(size))
 	if err == nil {
-		st.unanswered -= lines
+		st.conn.moved() // the client's time to go on begins now
+		st.results.unanswered -= lines
 		st.changed[forCommit].Signal()
 		return
 	}
