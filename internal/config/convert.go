@@ -49,7 +49,7 @@ func (l *loader) convertObject(k *key, raw any, at *place, path []string) any {
 		switch {
 		case child != nil:
 			v = l.convert(f, values[f.name], child, below)
-		case l.failed[pointer(below)]:
+		case l.failed[pointer(below)] && f.kind != kindObject:
 			continue
 		default:
 			v = l.absent(f, at, below)
@@ -64,7 +64,7 @@ func (l *loader) convertObject(k *key, raw any, at *place, path []string) any {
 // absent is the value of a key that is not in the file.
 func (l *loader) absent(f *key, at *place, path []string) any {
 	switch {
-	case f.required:
+	case f.required && !l.failed[pointer(path)]:
 		l.add(Finding{Code: codeMissingKey, Message: "the key " + quote(f.name) + " is missing", structural: true}, at, path, true)
 	case f.kind == kindObject:
 		return l.convertObject(f, nil, &place{src: at.src, key: at.key, val: at.val}, path)
@@ -157,7 +157,11 @@ func (l *loader) checkCount(k *key, n int, at *place, path []string) {
 
 // convertWord reads the one word that some lists may be replaced by.
 func (l *loader) convertWord(k *key, at *place, path []string) any {
-	v, ok := l.convertScalar(&key{kind: kindString}, at, path).(string)
+	first := path
+	if k.kind == kindWords {
+		first = under(path, "0") // it will be the only entry of a list
+	}
+	v, ok := l.convertScalar(&key{kind: kindString}, at, first).(string)
 	switch {
 	case !ok:
 		return nil
@@ -176,6 +180,10 @@ func (p *place) literal() bool {
 	_, _, refers := cutReference(p.val.Value)
 	return !refers && !strings.Contains(p.val.Value, "$$")
 }
+
+// quotable reports whether a message may quote the value: the file spells it
+// out, and nowhere as a secret.
+func (p *place) quotable() bool { return p.literal() && p.src.nodes[p.val] == showAll }
 
 // convertFree converts the settings of a plugin: every text is a secret.String,
 // because only the plugin knows which of them are secrets.
@@ -255,9 +263,12 @@ func (l *loader) convertScalar(k *key, at *place, path []string) any {
 	if k.kind.secret() {
 		return l.secret(text, at, k.kind == kindURL)
 	}
+	if _, _, refers := cutReference(n.Value); refers {
+		l.texts[pointer(path)] = n.Value
+	}
 	v, ok := parseText(k, text)
 	if !ok {
-		l.add(badText(k, text, at.literal()), at, path, false)
+		l.add(badText(k, text, at), at, path, false)
 		return nil
 	}
 	if k.kind == kindAutoSize && text == "auto" {
@@ -295,7 +306,7 @@ func scalarMismatch(k *key, n *yaml.Node) Finding {
 		f.Suggestion = "write false"
 	case k.kind == kindBool || k.kind == kindInt:
 		f.Suggestion = "without quotes"
-	case k.kind == kindString || k.kind.secret() || k.kind == kindEvent:
+	case k.kind == kindString || k.kind.secret() || k.kind == kindEvent || k.kind == kindSHA256:
 		f.Suggestion = "put it in quotes"
 	}
 	return f
@@ -396,9 +407,9 @@ var sexagesimal = regexp.MustCompile(`^[0-9]+:[0-9:.]+$`)
 
 // badText is the finding for a text of the wrong form. The text is quoted only
 // when the file itself spells it.
-func badText(k *key, text string, literal bool) Finding {
-	f := Finding{Code: codeBadValue, Message: "expected " + k.wants(), structural: literal}
-	if !literal {
+func badText(k *key, text string, at *place) Finding {
+	f := Finding{Code: codeBadValue, Message: "expected " + k.wants(), structural: at.literal()}
+	if !at.quotable() {
 		return f
 	}
 	if short := len(text) <= 32 && !strings.ContainsAny(text, "\r\n"); short {

@@ -128,6 +128,9 @@ func (s *source) render(n *yaml.Node, text []rune) (show, rest []rune) {
 	}
 	if how == showAll {
 		end := tokenEnd(n.Style, text)
+		if n.Style == 0 && strings.HasPrefix(string(text), n.Value) {
+			end = len([]rune(n.Value)) // in block style it may contain brackets
+		}
 		return []rune(printable(string(text[:end]))), text[end:]
 	}
 	// The end of a secret is not searched for: a mistake would show the rest.
@@ -137,6 +140,9 @@ func (s *source) render(n *yaml.Node, text []rune) (show, rest []rune) {
 	}
 	if strings.TrimSpace(string(text)) == "" {
 		return nil, nil
+	}
+	if len(masked) == 0 {
+		masked = []rune(`""`)
 	}
 	after := afterSecret(text)
 	if n.Style == 0 && masked[len(masked)-1] == '}' && len(after) > 0 {

@@ -51,6 +51,10 @@ type Config struct {
 	Sinks []SinkFile `koanf:"sinks" ids:"id"`
 	// The helpers by id.
 	Helpers []Helper `koanf:"helpers" ids:"id"`
+
+	// texts has, by JSON Pointer, the values that the files obtain through
+	// references, as the files have them. Secrets carry theirs themselves.
+	texts map[string]string
 }
 
 // Listen names the sockets.
@@ -183,7 +187,7 @@ type Field struct {
 
 // Header is one header of a webhook's requests. Names are as in the file.
 type Header struct {
-	Name string `koanf:"-id"`
+	Name  string        `koanf:"-id"`
 	Value secret.String `koanf:"-value" example:"Bearer ${file:/etc/peanuts-relay/token}"`
 }
 

@@ -80,6 +80,8 @@ func Load(o Options) (*Config, *Report) {
 		opts:   o,
 		report: &Report{},
 		failed: map[string]bool{},
+		open:   map[*source]bool{},
+		texts:  map[string]string{},
 		refs:   expander{lookup: o.LookupEnv},
 		digest: sha256.New(),
 	}
@@ -99,8 +101,11 @@ type loader struct {
 	root    *place
 	refs    expander
 	digest  hash.Hash
-	failed  map[string]bool // JSON Pointers that have an error
+	failed  map[string]bool  // JSON Pointers that have an error
+	open    map[*source]bool // files that were warned of: everybody can read their secrets
+	broken  bool             // a file is missing from the tree, so much may seem to be
 	framed  []pending
+	texts   map[string]string // see Config
 }
 
 // pending is the part of a finding that needs all files: whether a line holds
@@ -118,7 +123,7 @@ func (l *loader) load() *Config {
 		if !ok {
 			continue
 		}
-		p := &nodeParser{src: src, report: l.add}
+		p := &nodeParser{src: src, report: l.add, failed: l.failed}
 		if err := k.Load(rawbytes.Provider(src.data), p); err != nil {
 			l.file(Finding{Code: codeInternal, Message: "the file cannot be merged"}, src)
 			continue
@@ -129,12 +134,14 @@ func (l *loader) load() *Config {
 		return nil
 	}
 	tree := l.convert(model(), k.Raw(), l.root, nil)
-	cfg := &Config{}
+	cfg := &Config{texts: l.texts}
 	if err := assign(cfg, tree); err != nil {
 		l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
 		return nil
 	}
-	l.validate(cfg)
+	if !l.broken {
+		l.validate(cfg)
+	}
 	return cfg
 }
 
@@ -258,6 +265,7 @@ func (l *loader) add(f Finding, at *place, path []string, onKey bool) {
 	f.Path = pointer(path)
 	if f.Severity == SeverityError {
 		l.failed[f.Path] = true
+		l.broken = l.broken || f.Path == ""
 	}
 	l.report.Findings = append(l.report.Findings, f)
 	if f.Line == 0 {
@@ -269,8 +277,11 @@ func (l *loader) add(f Finding, at *place, path []string, onKey bool) {
 func (l *loader) finish() {
 	for _, p := range l.framed {
 		node := p.at.val
+		if p.at.alias != nil {
+			node = p.at.alias
+		}
 		// A map or list in block style begins on a later line than its key.
-		if (p.onKey || node == nil || node.Kind != yaml.ScalarNode) && p.at.key != nil {
+		if (p.onKey || node == nil || node.Kind == yaml.MappingNode || node.Kind == yaml.SequenceNode) && p.at.key != nil {
 			node = p.at.key
 		}
 		if node == nil || node.Line == 0 {

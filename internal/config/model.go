@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -122,7 +123,7 @@ func (b builder) object(t reflect.Type, name string) *key {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag := f.Tag.Get("koanf")
-		if strings.HasPrefix(tag, "-") {
+		if strings.HasPrefix(tag, "-") || !f.IsExported() {
 			continue
 		}
 		child := b.value(f.Type, f.Tag)
@@ -211,18 +212,18 @@ func scalarKind(t reflect.Type, tag reflect.StructTag) kind {
 	return 0
 }
 
-// idForms says what the keys of a map look like: the pattern (for maps whose
-// keys are not a fixed set), in words, and the code of the finding.
-func idForms(ids string) (pattern, words, code string) {
+// idForms says what the keys of a map look like, as a pattern and in words, and
+// the code of the finding when they do not.
+func idForms(ids string) (form *regexp.Regexp, words, code string) {
 	switch ids {
 	case "header":
-		return headerPattern, "a header name consists of letters, digits and !#$%&'*+-.^_`|~", codeBadHeader
+		return headerForm, "a header name consists of letters, digits and !#$%&'*+-.^_`|~", codeBadHeader
 	case "field":
-		return `^[^\x00-\x1f\x7f]{1,256}$`, "a field name has 1 to 256 characters and no control characters", codeBadID
+		return fieldForm, "a field name has 1 to 256 characters and no control characters", codeBadID
 	case "notice":
-		return `^relay\.(webhook\.failing|webhook\.recovered|delivery\.failed)$`, "the events are " + strings.Join(noticeEvents(), ", "), codeUnknownEvent
+		return noticeForm, "the events are " + strings.Join(noticeEvents(), ", "), codeUnknownEvent
 	}
-	return idPattern, "an id has 1 to 64 letters, digits, _ and -", codeBadID
+	return idForm, "an id has 1 to 64 letters, digits, _ and -", codeBadID
 }
 
 func noticeEvents() []string {

@@ -67,8 +67,10 @@ func nodeType(n *yaml.Node) string {
 	switch n.ShortTag() {
 	case "!!null":
 		return "nothing"
-	case "!!int", "!!float":
+	case "!!int":
 		return "a number"
+	case "!!float":
+		return "a decimal fraction"
 	case "!!bool":
 		return "true or false"
 	}

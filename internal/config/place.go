@@ -14,6 +14,7 @@ type place struct {
 	src      *source
 	key      *yaml.Node // nil for entries of lists and the document
 	val      *yaml.Node // aliases resolved
+	alias    *yaml.Node // what stands in the file instead of val; nil mostly
 	order    []string   // keys of a map, as first met
 	children map[string]*place
 	items    []*place // entries of a list
@@ -67,7 +68,7 @@ func pointer(path []string) string {
 	var b strings.Builder
 	for _, name := range path {
 		b.WriteByte('/')
-		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+		b.WriteString(strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1"))
 	}
 	return b.String()
 }

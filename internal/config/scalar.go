@@ -56,6 +56,8 @@ var (
 	eventForm    = regexp.MustCompile(eventPattern)
 	idForm       = regexp.MustCompile(idPattern)
 	headerForm   = regexp.MustCompile(headerPattern)
+	fieldForm    = regexp.MustCompile(`^[^\x00-\x1f\x7f]{1,256}$`)
+	noticeForm   = regexp.MustCompile(`^relay\.(webhook\.failing|webhook\.recovered|delivery\.failed)$`)
 	decimalForm  = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
 )
 

@@ -87,8 +87,8 @@ func (g *schemaGenerator) schema(k *key, root bool) object {
 	case kindObject:
 		return g.object(k)
 	case kindMap:
-		pattern, _, _ := idForms(k.ids)
-		o := object{{"type", []string{"object", "null"}}, {"propertyNames", object{{"pattern", pattern}}}}
+		form, _, _ := idForms(k.ids)
+		o := object{{"type", []string{"object", "null"}}, {"propertyNames", object{{"pattern", form.String()}}}}
 		if k.most > 0 {
 			o = append(o, member{"maxProperties", k.most})
 		}

@@ -18,7 +18,7 @@ import (
 // never what they stand for; literal secrets and the paths of literal webhook
 // URLs are masked.
 func (c *Config) Show(w io.Writer) error {
-	doc := show(model(), reflect.ValueOf(c).Elem())
+	doc := shower(c.texts).show(model(), reflect.ValueOf(c).Elem(), nil)
 	enc := yaml.NewEncoder(w)
 	enc.SetIndent(2)
 	if err := enc.Encode(doc); err != nil {
@@ -27,38 +27,53 @@ func (c *Config) Show(w io.Writer) error {
 	return enc.Close()
 }
 
+// shower is Config.texts.
+type shower map[string]string
+
 // show is v as a YAML node, nil when the key is not set.
-func show(k *key, v reflect.Value) *yaml.Node {
+func (s shower) show(k *key, v reflect.Value, path []string) *yaml.Node {
 	switch k.kind {
 	case kindObject:
-		return showObject(k, v)
+		return s.object(k, v, path)
 	case kindMap:
-		return showMap(k, v)
+		return s.entries(k, v, path)
 	case kindAny:
 		if v.Len() == 0 {
 			return nil
 		}
 		return showFree(v.Interface())
 	case kindSignatures:
-		return showSignatures(k, v.Interface().(Signatures))
+		if signatures := v.Interface().(Signatures); signatures.None {
+			return text("none")
+		}
+		return s.list(k, v.FieldByName("List"), path)
 	case kindList, kindWords:
-		if v.IsNil() {
-			return nil
-		}
-		elem := k.elem
-		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for i := range v.Len() {
-			list.Content = append(list.Content, show(elem, v.Index(i)))
-		}
-		return list
+		return s.list(k, v, path)
+	}
+	if t := s[pointer(path)]; t != "" {
+		return text(t)
 	}
 	return showScalar(k, v.Interface())
 }
 
-func showObject(k *key, v reflect.Value) *yaml.Node {
+func (s shower) list(k *key, v reflect.Value, path []string) *yaml.Node {
+	if v.IsNil() {
+		return nil
+	}
+	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for i := range v.Len() {
+		list.Content = append(list.Content, s.show(k.elem, v.Index(i), under(path, strconv.Itoa(i))))
+	}
+	return list
+}
+
+func (s shower) object(k *key, v reflect.Value, path []string) *yaml.Node {
+	if v.IsZero() && !slices.ContainsFunc(k.fields, func(f *key) bool { return !f.optional }) {
+		return nil // nothing but empty texts
+	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range k.fields {
-		if n := show(f, v.FieldByName(f.field)); n != nil {
+		if n := s.show(f, v.FieldByName(f.field), under(path, f.name)); n != nil {
 			m.Content = append(m.Content, text(f.name), n)
 		}
 	}
@@ -68,19 +83,23 @@ func showObject(k *key, v reflect.Value) *yaml.Node {
 	return m
 }
 
-func showMap(k *key, v reflect.Value) *yaml.Node {
+func (s shower) entries(k *key, v reflect.Value, path []string) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for i := range v.Len() {
 		entry := v.Index(i)
-		value := entry
+		value, id := entry, entry.Field(0).String()
 		if k.elem.kind != kindObject {
 			value = entry.Field(1) // the field "-value"
 		}
-		n := show(k.elem, value)
-		if n == nil {
+		n := s.show(k.elem, value, under(path, id))
+		switch {
+		case n != nil:
+		case k.elem.kind == kindObject:
 			n = &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		default:
+			n = text("") // a header without a value
 		}
-		m.Content = append(m.Content, text(entry.Field(0).String()), n)
+		m.Content = append(m.Content, text(id), n)
 	}
 	if len(m.Content) == 0 {
 		if k.name != "helpers" {
@@ -89,21 +108,6 @@ func showMap(k *key, v reflect.Value) *yaml.Node {
 		m.Style = yaml.FlowStyle
 	}
 	return m
-}
-
-func showSignatures(k *key, s Signatures) *yaml.Node {
-	if s.None {
-		return text("none")
-	}
-	list := s.List
-	if len(list) == 0 {
-		return nil
-	}
-	n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-	for i := range list {
-		n.Content = append(n.Content, showObject(k.elem, reflect.ValueOf(&list[i]).Elem()))
-	}
-	return n
 }
 
 // text is a scalar that reads back as a text, quoted where YAML needs it.

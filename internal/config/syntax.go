@@ -105,6 +105,9 @@ func (p *nodeParser) syntax(err error, stopped int) {
 	case strings.Contains(text, "control characters are not allowed"):
 		text, line = "control characters are not allowed", stopped
 	}
+	if strings.Contains(text, "incompatible YAML document") {
+		suggestion = "remove the line that begins with %YAML"
+	}
 	if strings.Contains(text, "cannot start any token") {
 		if l, ok := p.src.line(line); ok && strings.Contains(l[:leadingSpaceBytes(l)], "\t") {
 			suggestion = "YAML is indented with spaces, not tabs"

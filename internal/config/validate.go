@@ -25,19 +25,22 @@ func (l *loader) problem(path []string, f Finding) {
 		return
 	}
 	at, exact := l.root.lookup(path)
+	if at == l.root {
+		at = &place{src: at.src} // not the first line: it has nothing to do with it
+	}
 	l.add(f, at, path, !exact)
 }
 
-// literal reports whether the files spell the value at path out.
-func (l *loader) literal(path []string) bool {
+// quotable reports whether a message may quote the value at path.
+func (l *loader) quotable(path []string) bool {
 	at, exact := l.root.lookup(path)
-	return exact && at.val != nil && at.literal()
+	return exact && at.val != nil && at.quotable()
 }
 
-// named is quote(value) when the file spells the value out, else word: what a
-// reference stands for is never printed.
+// named is quote(value) when that may be printed, else word: what a reference
+// stands for never is.
 func (l *loader) named(path []string, value, word string) string {
-	if l.literal(path) {
+	if l.quotable(path) {
 		return quote(value)
 	}
 	return word
@@ -46,8 +49,8 @@ func (l *loader) named(path []string, value, word string) string {
 // validate checks what needs more than the shape of one value.
 func (l *loader) validate(c *Config) {
 	l.validateListen(&c.Listen)
-	l.absolute([]string{"queue", "dir"}, c.Queue.Dir, true)
-	l.absolute([]string{"plugins", "dir"}, c.Plugins.Dir, true)
+	l.absolute([]string{"queue", "dir"}, c.Queue.Dir)
+	l.absolute([]string{"plugins", "dir"}, c.Plugins.Dir)
 	l.validateEgress(c.Egress.Allow)
 	l.validateSecrets(nil, secretsOf{c.Secret, c.Secrets})
 	if len(c.Notify) > 0 {
@@ -62,8 +65,8 @@ func (l *loader) validate(c *Config) {
 	for i := range c.Helpers {
 		l.validateHelper(c, &c.Helpers[i])
 	}
-	if len(c.Helpers) == 0 {
-		l.problem([]string{"helpers"}, Finding{Severity: SeverityWarning, Code: codeNoHelpers, Message: "there are no helpers, so every event will be refused"})
+	if path := []string{"helpers"}; len(c.Helpers) == 0 && !l.failedBelow(path) {
+		l.problem(path, Finding{Severity: SeverityWarning, Code: codeNoHelpers, Message: "there are no helpers, so every event will be refused"})
 	}
 }
 
@@ -106,7 +109,7 @@ func groupExists(group string) bool {
 }
 
 func (l *loader) socket(path []string, socket string) {
-	if !l.absolute(path, socket, true) {
+	if !l.absolute(path, socket) {
 		return
 	}
 	if len(socket) > maxSocketPath {
@@ -114,13 +117,13 @@ func (l *loader) socket(path []string, socket string) {
 	}
 }
 
-// absolute checks a path. An empty one is an error when it is needed.
-func (l *loader) absolute(path []string, file string, needed bool) bool {
+// absolute checks a path.
+func (l *loader) absolute(path []string, file string) bool {
 	switch {
-	case file == "" && !needed:
-		return false
 	case file == "" && !l.present(path):
 		l.problem(path, Finding{Code: codeMissingKey, Message: strings.Join(path, ".") + " is not set and the environment gives no default", Suggestion: "set it to an absolute path"})
+	case file == "":
+		l.problem(path, Finding{Code: codeBadPath, Message: "the path is empty", Suggestion: "remove the key to get the default"})
 	case !filepath.IsAbs(file):
 		l.problem(path, Finding{Code: codeBadPath, Message: "the path is not absolute", Suggestion: "begin it with /"})
 	case strings.ContainsFunc(file, unicode.IsControl):
@@ -143,8 +146,9 @@ func (l *loader) empty(path []string) bool {
 }
 
 func (l *loader) validateEgress(allow []string) {
+	items := l.items([]string{"egress", "allow"}, len(allow))
 	for i, entry := range allow {
-		path := []string{"egress", "allow", strconv.Itoa(i)}
+		path := items[i]
 		if forbidden, ok := allowable(entry); ok {
 			if forbidden {
 				l.problem(path, Finding{Code: codeForbiddenAddr, Message: "link-local, multicast and unspecified addresses are never dialled", Suggestion: "remove the entry"})

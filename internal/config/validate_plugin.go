@@ -29,7 +29,7 @@ func (l *loader) validateSinkFile(c *Config, s *SinkFile) {
 			return
 		}
 		s.Path = filepath.Join(c.Plugins.Dir, "peanuts-sink-"+s.ID)
-	} else if !l.absolute(at, s.Path, true) {
+	} else if !l.absolute(at, s.Path) {
 		return
 	}
 	f, err := os.OpenFile(s.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)

@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding/base64"
-	"strconv"
 	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
@@ -32,9 +31,9 @@ func (l *loader) validateSecrets(path []string, s secretsOf) {
 	if l.present(many) && len(s.many) == 0 && !l.failedBelow(many) {
 		l.problem(many, Finding{Code: codeEmptySecret, Message: "the list of secrets is empty", Suggestion: "remove the key"})
 	}
-	at, _ := l.root.lookup(many)
+	items := l.items(many, len(s.many))
 	for i, v := range s.many {
-		l.validateSecret(under(many, strconv.Itoa(l.item(at, i, many))), v)
+		l.validateSecret(items[i], v)
 	}
 }
 
@@ -58,7 +57,8 @@ func (l *loader) validateSecret(path []string, s secret.String) {
 // literalSecret warns of a secret that every user of the machine can read.
 func (l *loader) literalSecret(path []string, s secret.String) {
 	at, exact := l.root.lookup(path)
-	if exact && s.IsLiteral() && at.src.open {
+	if exact && s.IsLiteral() && at.src.open && !l.open[at.src] {
+		l.open[at.src] = true // once is enough for a file
 		l.problem(path, Finding{Severity: SeverityWarning, Code: codeLiteralSecret, Message: "a secret is spelled out in a file that everybody can read", Suggestion: "chmod o-r the file, or write ${file:/path}"})
 	}
 }

@@ -54,13 +54,13 @@ func (l *loader) otherSink(c *Config, w *WebhookKeys, path []string) {
 		l.problem(path, Finding{Code: codeUnsupported, Message: "this version has only the built-in http sink, not " + l.named(path, w.Sink, "this one")})
 		return
 	}
-	l.problem(path, Finding{Code: codeUnknownSink, Message: "there is no sink " + l.named(path, w.Sink, "of that name"), Suggestion: didYouMeanLiteral(l.literal(path), w.Sink, known, "this version has only http")})
+	l.problem(path, Finding{Code: codeUnknownSink, Message: "there is no sink " + l.named(path, w.Sink, "of that name"), Suggestion: suggested(l.quotable(path), w.Sink, known, "this version has only http")})
 }
 
-// didYouMeanLiteral is [didYouMean] unless the word came from a reference: a
-// suggestion near it would tell most of it.
-func didYouMeanLiteral(literal bool, word string, known []string, fallback string) string {
-	if !literal {
+// suggested is [didYouMean] unless the word must not be printed: a suggestion
+// near it would tell most of it.
+func suggested(quotable bool, word string, known []string, fallback string) string {
+	if !quotable {
 		return fallback
 	}
 	return didYouMean(word, known, fallback)
@@ -68,35 +68,33 @@ func didYouMeanLiteral(literal bool, word string, known []string, fallback strin
 
 func (l *loader) validateEvents(h *Helper, w *WebhookKeys, path []string) {
 	known := append([]string{"create", "update", "delete", "all", EventCreated, EventUpdated, EventDeleted, "created", "updated", "deleted"}, h.Events...)
+	items := l.items(path, len(w.Events))
 	for i, word := range w.Events {
 		if word == "all" || h.eventName(word) != "" {
 			continue
 		}
 		at := path
 		if place, exact := l.root.lookup(path); exact && place.items != nil {
-			at = under(path, strconv.Itoa(l.item(place, i, path)))
+			at = items[i]
 		}
 		l.problem(at, Finding{Code: codeUnknownEvent, Message: "unknown event " + l.named(at, word, "name"),
-			Suggestion: didYouMeanLiteral(l.literal(at), word, known, "there are create, update, delete and the helper's own events")})
+			Suggestion: suggested(l.quotable(at), word, known, "there are create, update, delete and the helper's own events")})
 	}
 	if len(w.Events) == 0 && !l.failed[pointer(path)] && l.present(path) && !l.failedBelow(path) {
 		l.problem(path, Finding{Severity: SeverityWarning, Code: codeNoEvents, Message: "the webhook has no events and will get nothing", Suggestion: "remove the key to get all events"})
 	}
 }
 
-// item is the index in the file of the i-th entry that was converted: those with
-// errors were left out.
-func (l *loader) item(at *place, i int, path []string) int {
-	for n := range at.items {
-		if l.failed[pointer(under(path, strconv.Itoa(n)))] {
-			continue
+// items are the paths in the file of n converted entries of a list: those with
+// errors were left out. To be called before the entries are checked.
+func (l *loader) items(path []string, n int) [][]string {
+	var out [][]string
+	for i := 0; len(out) < n; i++ {
+		if item := under(path, strconv.Itoa(i)); !l.failed[pointer(item)] {
+			out = append(out, item)
 		}
-		if i == 0 {
-			return n
-		}
-		i--
 	}
-	return 0
+	return out
 }
 
 func (l *loader) failedBelow(path []string) bool {
@@ -145,10 +143,16 @@ func (l *loader) validateURL(w *WebhookKeys, path []string) {
 	}
 }
 
+// spelled reports whether the file spells the value at path out.
+func (l *loader) spelled(path []string) bool {
+	at, exact := l.root.lookup(path)
+	return exact && at.val != nil && at.literal()
+}
+
 func (l *loader) badScheme(text string, path []string) {
 	message := "the url has no scheme"
 	suggestion := "begin it with https://"
-	if m := wordyScheme.FindStringSubmatch(text); m != nil && l.literal(path) {
+	if m := wordyScheme.FindStringSubmatch(text); m != nil && l.spelled(path) {
 		message = "the scheme " + quote(m[1]) + " is not supported"
 		suggestion = "http and https are"
 	} else if strings.Contains(text, "://") {

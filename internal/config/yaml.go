@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -27,6 +26,7 @@ const (
 type nodeParser struct {
 	src     *source
 	report  func(f Finding, at *place, path []string, onKey bool)
+	failed  map[string]bool     // as in loader
 	place   *place              // result, beside the map
 	aliased int                 // values that aliases stood for so far
 	inAlias int                 // aliases being followed at the moment
@@ -97,7 +97,7 @@ func (p *nodeParser) enter(at *place, path []string) (leave func(), ok bool) {
 	inside := 0
 	if at.val.Kind == yaml.AliasNode {
 		p.src.note(at.val, showAll)
-		at.val = at.val.Alias
+		at.alias, at.val = at.val, at.val.Alias
 		inside = 1
 	}
 	if p.open[at.val] {
@@ -132,8 +132,8 @@ func (p *nodeParser) noteValue(k *key, n *yaml.Node) {
 		how = showURL
 	case k.kind == kindSecret:
 		how = showRef
-	case n.Kind == yaml.ScalarNode && !k.kind.scalar() && k.kind != kindWords && k.kind != kindSignatures:
-		how = showNever
+	case n.Kind == yaml.ScalarNode && (k.kind < kindList || k.kind == kindList && k.elem.kind.secret()):
+		how = showNever // it should have been a map, or a list of secrets
 	}
 	p.src.note(n, how)
 }
@@ -164,8 +164,8 @@ func (p *nodeParser) mapping(k *key, n *yaml.Node, at *place, path []string) (an
 }
 
 func (p *nodeParser) goodID(k *key, e entry, path []string) bool {
-	pattern, words, code := idForms(k.ids)
-	if regexp.MustCompile(pattern).MatchString(e.key.Value) {
+	form, words, code := idForms(k.ids)
+	if form.MatchString(e.key.Value) {
 		return true
 	}
 	p.src.hide(e.val)
@@ -182,6 +182,9 @@ func (p *nodeParser) unknown(k *key, e entry, path []string) {
 	p.src.hide(e.val)
 	name := e.key.Value
 	suggestion := didYouMean(name, k.names, "")
+	if near := nearest(name, k.names); near != "" {
+		p.failed[pointer(under(path, near))] = true // so that it is not missed as well
+	}
 	if suggestion == "" && len(k.names) <= 16 {
 		suggestion = "the keys here are " + strings.Join(k.names, ", ")
 	}

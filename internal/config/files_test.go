@@ -1,0 +1,126 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pair makes a certificate and its key in PEM form.
+func pair(t *testing.T) (cert, key string) {
+	t.Helper()
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &priv.PublicKey, priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+}
+
+func TestTLSFilesAreLoadedAndTheirPathsMadeAbsolute(t *testing.T) {
+	cert, key := pair(t)
+	_, otherKey := pair(t)
+	dir := write(t, map[string]string{"c.pem": cert, "k.pem": key, "other.pem": otherKey, "text.pem": "hunter2"})
+	path := filepath.Join(dir, "config.yaml")
+	for settings, want := range map[string][]string{
+		"{ca: c.pem, cert: c.pem, key: k.pem}": nil,
+		"{ca: " + dir + "/c.pem}":              nil,
+		"{cert: c.pem, key: other.pem}":        {codeBadTLS},
+		"{ca: text.pem}":                       {codeBadTLS},
+		"{cert: c.pem}":                        {codeMissingKey},
+		"{key: missing.pem}":                   {codeMissingKey, codeBadTLS},
+	} {
+		writeFile(t, path, base("        tls: "+settings), 0o600)
+		c, r := Load(options(path))
+		if !slices.Equal(codes(r), want) || strings.Contains(outputs(t, r), planted) {
+			t.Errorf("%s: %v\n%s", settings, codes(r), text1(t, r))
+		}
+		if want == nil && (c.Webhooks()[0].TLS.CA != filepath.Join(dir, "c.pem") || !slices.Contains(r.References, filepath.Join(dir, "c.pem"))) {
+			t.Errorf("%s: %+v, references %v", settings, c.Webhooks()[0].TLS, r.References)
+		}
+	}
+}
+
+func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
+	const program = "#!/bin/sh\n"
+	sum := sha256.Sum256([]byte(program))
+	dir := write(t, nil)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{"good": 0o755, "plain": 0o644, "group": 0o775, "others": 0o757, "open/good": 0o755, "peanuts-sink-mine": 0o755} {
+		writeFile(t, filepath.Join(dir, name), program, mode)
+	}
+	if err := os.Chmod(filepath.Join(dir, "open"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "config.yaml")
+	load := func(uid int, text string) *Report {
+		writeFile(t, config, base()+text, 0o600)
+		_, r := Load(Options{Path: config, LookupEnv: environment(nil), Getuid: func() int { return uid }})
+		return r
+	}
+	for _, c := range []struct {
+		text, want string
+	}{
+		{"sinks: {x: {path: DIR/good}}", ""},
+		{"sinks: {x: {path: DIR/good, sha256: " + strings.ToUpper(hex.EncodeToString(sum[:])) + "}}\nplugins: {require_checksums: true}", ""},
+		{"sinks: {mine: {}}\nplugins: {dir: DIR}", ""},
+		{"sinks: {x: {path: DIR/good, sha256: " + strings.Repeat("a", 64) + "}}", "checksum"},
+		{"sinks: {x: {path: DIR/good}}\nplugins: {require_checksums: true}", "has no sha256"},
+		{"sinks: {x: {path: DIR/plain}}", "not executable"},
+		{"sinks: {x: {path: DIR/group}}", "others can change the plugin"},
+		{"sinks: {x: {path: DIR/others}}", "others can change the plugin"},
+		{"sinks: {x: {path: DIR/open/good}}", "change the directory"},
+		{"sinks: {x: {path: DIR/missing}}", "no such file"},
+		{"sinks: {x: {path: DIR}}", "not a regular file"},
+		{"sinks: {x: {path: good}}", "not absolute"},
+		{"sinks: {other: {}}\nplugins: {dir: DIR}", "no such file"},
+	} {
+		r := load(os.Getuid(), strings.ReplaceAll(c.text, "DIR", dir)+"\n")
+		switch {
+		case c.want == "" && len(r.Findings) != 0, c.want != "" && (len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Message, c.want)):
+			t.Errorf("%s: want %q, got:\n%s", c.text, c.want, text1(t, r))
+		}
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(filepath.Join(dir, "good"), 12345, -1); err != nil {
+			t.Fatal(err)
+		}
+		if r := load(0, "sinks: {x: {path: "+dir+"/good}}\n"); !slices.Equal(codes(r), []string{codeBadPlugin}) {
+			t.Errorf("another user's plugin: %v", codes(r))
+		}
+	}
+}
+
+func TestCredentialsComeFromTheDirectoryOfSystemd(t *testing.T) {
+	dir := write(t, map[string]string{"config.yaml": strings.ReplaceAll(base(), "${env:SECRET}", "${cred:key}"), "creds/key": strings.Repeat("k", 40) + "\n"})
+	c, r := Load(Options{Path: filepath.Join(dir, "config.yaml"), LookupEnv: environment(map[string]string{"CREDENTIALS_DIRECTORY": filepath.Join(dir, "creds")})})
+	if c == nil {
+		t.Fatal(text1(t, r))
+	}
+	s := c.Webhooks()[0].Secrets[0]
+	if s.Reveal() != strings.Repeat("k", 40) || fmt.Sprint(s) != "${cred:key}" || s.IsLiteral() {
+		t.Errorf("secret %v of %d bytes", s, s.Len())
+	}
+}
