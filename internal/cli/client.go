@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
@@ -35,17 +37,33 @@ func (a *app) configFile() (string, error) {
 func (a *app) listeners(flag string) (events, admin string, err error) {
 	path, err := a.configFile()
 	if err == nil {
-		events, admin, err = config.Listeners(path)
+		events, admin, err = config.Listeners(config.Options{Path: path, LookupEnv: a.Env, Getuid: func() int { return daemonUser(path) }})
+	}
+	if err == nil && (events == "" || admin == "") {
+		err = fmt.Errorf("%s: listen names no socket", path)
 	}
 	if err == nil {
 		return events, admin, nil
 	}
 	f := &fault{code: ExitConfig, err: fmt.Errorf("find the daemon's socket: %w", err),
 		hint: "name the socket with " + flag + ", or the file with --config; peanuts-relay check says what is wrong with it"}
-	if errors.Is(err, fs.ErrPermission) {
-		f.code = ExitPermission
+	// The findings have no cause to ask for.
+	if path != "" && errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) {
+		f.code, f.hint = ExitPermission, "name the socket with "+flag+", or try sudo"
 	}
 	return "", "", f
+}
+
+// daemonUser is the user by whom the defaults of the sockets' paths go: whoever
+// runs this for a file of their own, and root, who has the system's paths, for
+// a file that somebody else put there.
+func daemonUser(path string) int {
+	uid := os.Getuid()
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && int(st.Uid) != uid {
+		return 0
+	}
+	return uid
 }
 
 func (a *app) eventsSocket(flag string) (string, error) {

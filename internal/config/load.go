@@ -70,21 +70,7 @@ type Options struct {
 // when the Report has errors; the Report never is. Concurrent calls are
 // independent of each other.
 func Load(o Options) (*Config, *Report) {
-	if o.LookupEnv == nil {
-		o.LookupEnv = os.LookupEnv
-	}
-	if o.Getuid == nil {
-		o.Getuid = os.Getuid
-	}
-	l := &loader{
-		opts:   o,
-		report: &Report{},
-		failed: map[string]bool{},
-		open:   map[*source]bool{},
-		texts:  map[string]string{},
-		refs:   expander{lookup: o.LookupEnv},
-		digest: sha256.New(),
-	}
+	l := newLoader(o)
 	cfg := l.load()
 	l.finish()
 	if l.report.Err() != nil {
@@ -116,7 +102,26 @@ type pending struct {
 	onKey   bool
 }
 
-func (l *loader) load() *Config {
+func newLoader(o Options) *loader {
+	if o.LookupEnv == nil {
+		o.LookupEnv = os.LookupEnv
+	}
+	if o.Getuid == nil {
+		o.Getuid = os.Getuid
+	}
+	return &loader{
+		opts:   o,
+		report: &Report{},
+		failed: map[string]bool{},
+		open:   map[*source]bool{},
+		texts:  map[string]string{},
+		refs:   expander{lookup: o.LookupEnv},
+		digest: sha256.New(),
+	}
+}
+
+// merged reads the files into l.root, and returns the plain values of all.
+func (l *loader) merged() map[string]any {
 	k := koanf.New("::") // a dot in a key would split it (koanf #328)
 	for _, path := range l.files() {
 		src, ok := l.read(path)
@@ -130,10 +135,15 @@ func (l *loader) load() *Config {
 		}
 		l.root = l.root.merge(p.place)
 	}
+	return k.Raw()
+}
+
+func (l *loader) load() *Config {
+	values := l.merged()
 	if l.root == nil {
 		return nil
 	}
-	tree := l.convert(model(), k.Raw(), l.root, nil)
+	tree := l.convert(model(), values, l.root, nil)
 	cfg := &Config{texts: l.texts}
 	if err := assign(cfg, tree); err != nil {
 		l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
