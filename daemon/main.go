@@ -2,14 +2,19 @@
 //
 // Guarantee: nothing happens here but the joining of the two: what a command
 // does is decided in package cli, how events are kept and delivered in package
-// relay.
+// relay. Only the exit status of a daemon that could not go on is chosen here.
 package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/peanutsapp/peanuts-relay/internal/cli"
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/relay"
 )
 
 // version is set by the linker in released builds (scripts/build).
@@ -20,5 +25,26 @@ func main() {
 }
 
 func run() int {
-	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version})
+	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve})
+}
+
+func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {
+	return exit(relay.Run(ctx, cfg, relay.Options{Logger: o.Logger, Version: o.Version, Commit: o.Commit,
+		Path: o.Path, Files: o.Files, Digest: o.Digest, Notes: o.Notes}))
+}
+
+// exit chooses the status of a daemon that ended with err.
+func exit(err error) error {
+	format, _ := errors.AsType[*queue.FormatError](err)
+	switch {
+	case err == nil:
+		return nil
+	case format != nil:
+		return cli.WithExit(cli.ExitFormat, err, "")
+	case errors.Is(err, relay.ErrStorage):
+		return cli.WithExit(cli.ExitStorage, err, "nothing that was acknowledged is lost; the supervisor starts the daemon again")
+	case errors.Is(err, fs.ErrPermission):
+		return cli.WithExit(cli.ExitPermission, err, "")
+	}
+	return err
 }

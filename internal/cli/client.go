@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +36,7 @@ func (a *app) configFile() (string, error) {
 func (a *app) listeners(flag string) (events, admin string, err error) {
 	path, err := a.configFile()
 	if err == nil {
-		events, admin, err = config.Listeners(config.Options{Path: path, LookupEnv: a.Env, Getuid: func() int { return daemonUser(path) }})
+		events, admin, err = config.Listeners(path)
 	}
 	if err == nil && (events == "" || admin == "") {
 		err = fmt.Errorf("%s: listen names no socket", path)
@@ -52,18 +51,6 @@ func (a *app) listeners(flag string) (events, admin string, err error) {
 		f.code, f.hint = ExitPermission, "name the socket with "+flag+", or try sudo"
 	}
 	return "", "", f
-}
-
-// daemonUser is the user by whom the defaults of the sockets' paths go: whoever
-// runs this for a file of their own, and root, who has the system's paths, for
-// a file that somebody else put there.
-func daemonUser(path string) int {
-	uid := os.Getuid()
-	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil && int(st.Uid) != uid {
-		return 0
-	}
-	return uid
 }
 
 func (a *app) eventsSocket(flag string) (string, error) {

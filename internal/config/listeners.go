@@ -1,42 +1,64 @@
 package config
 
-import "strings"
+import (
+	"os"
+	"slices"
 
-// Listeners reads where the daemon of a file listens, for those who only want
-// to talk to it: listen.events and listen.admin, drop-ins and defaults
-// included. Nothing else of the file is looked at, no file of a secret is
-// opened, and mistakes elsewhere in it are no error: a client must find a
-// daemon that is still running on an earlier version of the file. The error is
-// an [*InvalidError].
-func Listeners(o Options) (events, admin string, err error) {
-	l := newLoader(o)
-	values := l.merged()
+	"golang.org/x/sys/unix"
+)
+
+// Listeners reads where the daemon of the file at path ("" searches as [Find]
+// does) listens, for programs that talk to it. It reads the drop-ins too and
+// fills in defaults, but expands only what these two keys refer to: a user who
+// may read the file and none of its secrets can use the sockets. What is wrong
+// elsewhere in the files does not matter; the error is an *[InvalidError] when
+// one of the two keys, or a file as a whole, cannot be used.
+func Listeners(path string) (events, admin string, err error) {
+	if path == "" {
+		if path, err = Find("", nil); err != nil {
+			return "", "", err
+		}
+	}
+	l := newLoader(Options{Path: path, LookupEnv: os.LookupEnv, Getuid: func() int { return daemonUser(path) }})
+	raw := l.merge()
 	cfg := &Config{}
 	if l.root != nil {
-		if err := assign(cfg, map[string]any{"listen": l.listeners(values)}); err != nil {
+		if err := assign(cfg, map[string]any{"listen": l.listeners(raw)}); err != nil {
 			l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
 		}
 	}
 	l.finish()
-	only := &Report{}
+	about := &Report{}
 	for _, f := range l.report.Findings {
-		if f.Path == "" || f.Path == "/listen" || strings.HasPrefix(f.Path, "/listen/") {
-			only.Findings = append(only.Findings, f)
+		if slices.Contains([]string{"", "/listen", "/listen/events", "/listen/admin"}, f.Path) {
+			about.Findings = append(about.Findings, f)
 		}
 	}
-	if err := only.Err(); err != nil {
+	if err := about.Err(); err != nil {
 		return "", "", err
 	}
 	return cfg.Listen.Events, cfg.Listen.Admin, nil
 }
 
 // listeners converts the two keys and no other.
-func (l *loader) listeners(values map[string]any) any {
-	whole := model().child("listen")
-	two := *whole
-	two.fields = []*key{whole.child("events"), whole.child("admin")}
+func (l *loader) listeners(raw map[string]any) any {
+	two := *model().child("listen")
+	two.fields = []*key{two.child("events"), two.child("admin")}
 	if at := l.root.children["listen"]; at != nil {
-		return l.convert(&two, values["listen"], at, []string{"listen"})
+		return l.convert(&two, raw["listen"], at, []string{"listen"})
 	}
 	return l.absent(&two, l.root, []string{"listen"})
+}
+
+// daemonUser is the user by whom the defaults of the paths go: whoever asks, for
+// a file of their own, and root, who has the system's paths, for a file that
+// somebody else put there. A service has the same paths as root, see
+// [loader.runtimeDir].
+func daemonUser(path string) int {
+	uid := os.Getuid()
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && int(st.Uid) != uid {
+		return 0
+	}
+	return uid
 }

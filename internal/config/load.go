@@ -70,6 +70,12 @@ type Options struct {
 // when the Report has errors; the Report never is. Concurrent calls are
 // independent of each other.
 func Load(o Options) (*Config, *Report) {
+	if o.LookupEnv == nil {
+		o.LookupEnv = os.LookupEnv
+	}
+	if o.Getuid == nil {
+		o.Getuid = os.Getuid
+	}
 	l := newLoader(o)
 	cfg := l.load()
 	l.finish()
@@ -102,13 +108,8 @@ type pending struct {
 	onKey   bool
 }
 
+// newLoader is the state of one load; o is complete.
 func newLoader(o Options) *loader {
-	if o.LookupEnv == nil {
-		o.LookupEnv = os.LookupEnv
-	}
-	if o.Getuid == nil {
-		o.Getuid = os.Getuid
-	}
 	return &loader{
 		opts:   o,
 		report: &Report{},
@@ -120,8 +121,9 @@ func newLoader(o Options) *loader {
 	}
 }
 
-// merged reads the files into l.root, and returns the plain values of all.
-func (l *loader) merged() map[string]any {
+// merge reads all files into l.root and returns their merged plain values;
+// l.root stays nil when there is nothing to go on with.
+func (l *loader) merge() map[string]any {
 	k := koanf.New("::") // a dot in a key would split it (koanf #328)
 	for _, path := range l.files() {
 		src, ok := l.read(path)
@@ -139,11 +141,11 @@ func (l *loader) merged() map[string]any {
 }
 
 func (l *loader) load() *Config {
-	values := l.merged()
+	raw := l.merge()
 	if l.root == nil {
 		return nil
 	}
-	tree := l.convert(model(), values, l.root, nil)
+	tree := l.convert(model(), raw, l.root, nil)
 	cfg := &Config{texts: l.texts}
 	if err := assign(cfg, tree); err != nil {
 		l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
