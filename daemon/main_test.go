@@ -1,0 +1,22 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/peanutsapp/peanuts-relay/internal/cli/clitest"
+)
+
+// TestMain makes the test binary the program itself, so that a session runs
+// real daemons and clients, each in a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"peanuts-relay": func() { os.Exit(run()) }})
+}
+
+// TestSessions runs testdata/*.txt: what a user does with the program, from
+// start to stop. Package clitest describes the commands they may use.
+func TestSessions(t *testing.T) {
+	testscript.Run(t, clitest.Params("testdata"))
+}
