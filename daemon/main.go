@@ -40,7 +40,7 @@ func exit(err error) error {
 	case err == nil:
 		return nil
 	case format != nil:
-		return cli.WithExit(cli.ExitFormat, err, "")
+		return cli.WithExit(cli.ExitStoreFormat, err, "")
 	case errors.Is(err, relay.ErrStorage):
 		return cli.WithExit(cli.ExitStorage, err, "nothing that was acknowledged is lost; the supervisor starts the daemon again")
 	case errors.Is(err, fs.ErrPermission):

@@ -49,22 +49,23 @@ func (e *Error) Error() string { return e.Message }
 const (
 	dialTimeout   = 5 * time.Second
 	headerTimeout = 2 * time.Minute // a test answers only when its attempt is over
-	// maxAnswer bounds one document: a page of 1,000 deliveries with long errors,
-	// or a payload of 1 MiB four times over, fit easily.
-	maxAnswer = 64 << 20
+	// maxAnswer bounds one document. The largest is a delivery with a payload of
+	// 1 MiB, every byte of which JSON may write as six, shown twice.
+	maxAnswer = 32 << 20
 )
 
 // Client is a client of one socket. It may be used concurrently.
 type Client struct {
 	socket string
 	http   *http.Client
+	limit  int64 // maxAnswer; tests: less
 }
 
 // New returns a client of the admin socket at path. Nothing is dialled before
 // the first call.
 func New(socket string) *Client {
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &Client{socket: socket, http: &http.Client{
+	return &Client{socket: socket, limit: maxAnswer, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, "unix", socket)
@@ -215,7 +216,7 @@ func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	return readAll(resp)
+	return c.readAll(resp)
 }
 
 // Live asks whether the daemon works; Ready whether it takes events. An answer
@@ -233,9 +234,9 @@ func (c *Client) health(ctx context.Context, path string) (rest.Health, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable {
-		return h, refusal(resp)
+		return h, c.refusal(resp)
 	}
-	return h, read(resp, &h)
+	return h, c.read(resp, &h)
 }
 
 // call makes one request and decodes its answer. A nil in sends no body.
@@ -245,7 +246,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 		return out, err
 	}
 	defer resp.Body.Close()
-	return out, read(resp, &out)
+	return out, c.read(resp, &out)
 }
 
 // do makes one request and turns everything but a success into an error.
@@ -256,7 +257,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		defer resp.Body.Close()
-		return nil, refusal(resp)
+		return nil, c.refusal(resp)
 	}
 	return resp, nil
 }
@@ -307,8 +308,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	return fmt.Errorf("talk to admin socket %q: %w", c.socket, err)
 }
 
-func read(resp *http.Response, v any) error {
-	body, err := readAll(resp)
+func (c *Client) read(resp *http.Response, v any) error {
+	body, err := c.readAll(resp)
 	if err != nil {
 		return err
 	}
@@ -318,24 +319,24 @@ func read(resp *http.Response, v any) error {
 	return nil
 }
 
-func readAll(resp *http.Response) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+func (c *Client) readAll(resp *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, c.limit+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read answer: %w", err)
-	case len(body) > maxAnswer:
-		return nil, fmt.Errorf("read answer: longer than %d bytes", maxAnswer)
+	case int64(len(body)) > c.limit:
+		return nil, fmt.Errorf("read answer: longer than %d bytes", c.limit)
 	}
 	return body, nil
 }
 
 // refusal is the daemon's error, or what can be said of an answer that is none
 // of its documents.
-func refusal(resp *http.Response) error {
+func (c *Client) refusal(resp *http.Response) error {
 	e := &Error{Status: resp.StatusCode}
 	if media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && media == "application/json" {
 		var document rest.Error
-		if read(resp, &document) == nil && document.Error.Message != "" {
+		if c.read(resp, &document) == nil && document.Error.Message != "" {
 			e.Code, e.Message, e.Field = document.Error.Code, document.Error.Message, document.Error.Field
 			return e
 		}

@@ -99,7 +99,7 @@ func (a *API) classify(r *http.Request, err error) *failure {
 		f.status, f.body.Code = http.StatusNotFound, rest.CodeNotFound
 	case errors.Is(err, queue.ErrStopped):
 		f.status, f.body.Code = http.StatusServiceUnavailable, rest.CodeUnavailable
-		f.body.Message = "the store has stopped; the daemon is ending or must be restarted"
+		f.body.Message = "the store is not open: the daemon is starting or ending, or must be restarted; see /v1/status"
 	case r.Context().Err() != nil:
 		f.status, f.body.Code = http.StatusServiceUnavailable, rest.CodeUnavailable
 	default:

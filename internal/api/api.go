@@ -19,7 +19,7 @@ import (
 // methods may be called concurrently. They answer queue.ErrNotFound for what is
 // not there (any more) and queue.ErrStopped after the store has stopped.
 type Store interface {
-	StoreID() uint64
+	StoreID() uint64 // 0 = the store is not open yet
 	LaneName(queue.Lane) string
 	// Lanes and Stats are made from counters and read no rows.
 	Lanes() iter.Seq2[queue.Lane, queue.LaneStats]

@@ -35,6 +35,32 @@ func TestTheClientReachesEveryRoute(t *testing.T) {
 	})
 	w.start(t)
 	c, ctx := w.client, t.Context()
+	callReads(t, c, failed)
+	callActs(t, c, failed)
+	s, err := c.Follow(ctx, adminclient.FollowQuery{})
+	if err != nil {
+		t.Fatalf("follow: %v", err)
+	}
+	s.Close()
+	waitFor(t, func() bool { return w.Feed.readers() == 0 })
+	waitFor(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return reached["GET /v1/deliveries/stream"]
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for _, e := range w.endpoints() {
+		if !reached[e.method+" "+e.path] {
+			t.Errorf("no call reached %s %s", e.method, e.path)
+		}
+	}
+}
+
+// callReads calls every method that changes nothing.
+func callReads(t *testing.T, c *adminclient.Client, failed string) {
+	t.Helper()
+	ctx := t.Context()
 	for name, call := range map[string]func() error{
 		"helpers":    func() error { _, err := c.Helpers(ctx); return err },
 		"webhooks":   func() error { _, err := c.Webhooks(ctx); return err },
@@ -57,6 +83,12 @@ func TestTheClientReachesEveryRoute(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// callActs calls every method that changes something.
+func callActs(t *testing.T, c *adminclient.Client, failed string) {
+	t.Helper()
+	ctx := t.Context()
 	replay, err := c.Replay(ctx, "expenses.backend", rest.ReplayRequest{})
 	if err != nil || replay.Matched != 1 {
 		t.Errorf("replay: %+v, %v", replay, err)
@@ -69,24 +101,6 @@ func TestTheClientReachesEveryRoute(t *testing.T) {
 	}
 	if d, err := c.Drop(ctx, failed); err != nil || d.ID != failed {
 		t.Errorf("drop: %+v, %v", d, err)
-	}
-	s, err := c.Follow(ctx, adminclient.FollowQuery{})
-	if err != nil {
-		t.Fatalf("follow: %v", err)
-	}
-	s.Close()
-	waitFor(t, func() bool { return w.Feed.readers() == 0 })
-	waitFor(t, func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return reached["GET /v1/deliveries/stream"]
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	for _, e := range w.endpoints() {
-		if !reached[e.method+" "+e.path] {
-			t.Errorf("no call reached %s %s", e.method, e.path)
-		}
 	}
 }
 
@@ -182,7 +196,7 @@ func TestAStatusThatNoLaneHasAsksTheStoreNothing(t *testing.T) {
 // looking, and say where to go on.
 func TestARareStatusIsFoundInBoundedSteps(t *testing.T) {
 	w := newWorld(t)
-	const rows = 25_000
+	const rows = 21_000
 	for seq := range uint64(rows) {
 		w.store.add(backend, seq+1, delivery.Pending, nil)
 	}
@@ -439,6 +453,27 @@ func TestAStoppedStoreIsUnavailable(t *testing.T) {
 	}
 	if status, err := w.client.Status(t.Context()); err != nil || status.State != rest.StateDegraded || len(status.Reasons) == 0 {
 		t.Errorf("status %+v, %v", status, err)
+	}
+}
+
+// Before the store is open nobody is told that an id is unknown.
+func TestBeforeTheStoreIsOpen(t *testing.T) {
+	w := newWorld(t)
+	w.store.stats.State = storeStarting
+	w.store.err = queue.ErrStopped
+	w.start(t)
+	_, err := w.client.Delivery(t.Context(), id.Delivery(testStore, uint32(backend), 1))
+	refused(t, err, 503, rest.CodeUnavailable)
+	_, err = w.client.Event(t.Context(), "evt_x")
+	refused(t, err, 503, rest.CodeUnavailable)
+	if h, err := w.client.Live(t.Context()); err != nil || !h.OK {
+		t.Errorf("live: %+v, %v", h, err)
+	}
+	if h, err := w.client.Ready(t.Context()); err != nil || h.OK || len(h.Reasons) != 1 {
+		t.Errorf("ready: %+v, %v", h, err)
+	}
+	if s, err := w.client.Status(t.Context()); err != nil || s.State != rest.StateDegraded || len(s.Reasons) != 1 {
+		t.Errorf("status: %+v, %v", s, err)
 	}
 }
 

@@ -35,6 +35,7 @@ func waitFor(t *testing.T, cond func() bool) {
 	}
 }
 
+// Longer than sixty lines because it is one table.
 func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 	w := newWorld(t)
 	done := w.store.add(backend, 1, delivery.Failed, nil)

@@ -171,6 +171,8 @@ func (a *API) find(r *http.Request) (queue.Summary, error) {
 	case !ok:
 		return queue.Summary{}, fail(http.StatusNotFound, rest.CodeNotFound, "id",
 			"%q is not the id of a delivery; those begin with del_ and have %d characters", text, id.DeliveryLen)
+	case a.Store.StoreID() == 0:
+		return queue.Summary{}, queue.ErrStopped
 	case store != a.Store.StoreID():
 		return queue.Summary{}, fail(http.StatusNotFound, rest.CodeNotFound, "id",
 			"delivery %q belongs to another data directory than the one in use", text)

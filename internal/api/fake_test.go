@@ -47,7 +47,12 @@ func newFakeStore(t *testing.T) *fakeStore {
 		attempts: map[key][]delivery.Attempt{}, events: map[uint64]queue.EventRecord{}, stats: queue.Stats{State: storeOK}}
 }
 
-func (s *fakeStore) StoreID() uint64 { return testStore }
+func (s *fakeStore) StoreID() uint64 {
+	if s.Stats().State == storeStarting {
+		return 0
+	}
+	return testStore
+}
 
 func (s *fakeStore) LaneName(n queue.Lane) string {
 	s.mu.Lock()

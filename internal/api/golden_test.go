@@ -79,6 +79,7 @@ func TestDocumentsAreAsRecorded(t *testing.T) {
 		"webhooks":          "GET /v1/webhooks",
 		"webhook":           "GET /v1/webhooks/expenses.backend",
 		"deliveries":        "GET /v1/deliveries?limit=5",
+		"deliveries_failed": "GET /v1/webhooks/expenses.backend/deliveries?status=failed",
 		"deliveries_none":   "GET /v1/webhooks/crm.main/deliveries",
 		"delivery_retried":  "GET /v1/deliveries/" + ids["retried"],
 		"delivery_success":  "GET /v1/deliveries/" + ids["success"],

@@ -68,7 +68,7 @@ func (c *collector) store(s sample) {
 	s.gauge(desc("queue_quarantined_records", "Damaged records set aside."), float64(stats.Quarantined))
 	s.gauge(desc("disk_free_bytes", "Free space of the queue's file system."), float64(stats.DiskFree))
 	state := desc("store_state", "1 for the state that the store is in.", "state")
-	for _, name := range []string{storeOK, storeNoSpace, storeStopped} {
+	for _, name := range []string{storeStarting, storeOK, storeNoSpace, storeStopped} {
 		s.gauge(state, truth(stats.State == name), name)
 	}
 	active := 0
@@ -89,8 +89,8 @@ func (c *collector) webhooks(s sample) {
 	d := webhookDescs{
 		finished: desc("deliveries_finished_total", "Deliveries that became success or failed since the start.", "webhook", "outcome"),
 		attempts: desc("attempts_total", "Attempts recorded since the start, by class of what went wrong; none = nothing.", "webhook", "code"),
-		state:    desc("deliveries", "Deliveries by state; held and in_flight are parts of pending.", "webhook", "state"),
-		pending:  desc("queue_pending", "Deliveries that are not finished.", "webhook"),
+		state:    desc("deliveries", "Deliveries by state, each in one of them.", "webhook", "state"),
+		pending:  desc("queue_pending", "Deliveries that are not finished, whether pending, held or in flight.", "webhook"),
 		oldest:   desc("queue_oldest_age_seconds", "Age of the oldest delivery that waits for its first attempt; 0 = none.", "webhook"),
 		bytes:    desc("queue_webhook_live_bytes", "Bytes that the webhook's pending deliveries count for.", "webhook"),
 		held:     desc("webhook_held", "1 when the webhook makes no attempts for this reason.", "webhook", "reason"),
@@ -107,7 +107,7 @@ func (c *collector) webhook(s sample, d *webhookDescs, l *fullLane) {
 	for i, code := range c.api.Feed.codes {
 		s.counter(d.attempts, float64(since.byCode[i]), name, string(cmp.Or(code, "none")))
 	}
-	s.gauge(d.state, float64(counts.Pending), name, "pending")
+	s.gauge(d.state, float64(max(counts.Pending-counts.InFlight-counts.Held, 0)), name, "pending")
 	s.gauge(d.state, float64(counts.InFlight), name, "in_flight")
 	s.gauge(d.state, float64(counts.Held), name, "held")
 	s.gauge(d.state, float64(counts.Success), name, "success")

@@ -60,6 +60,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		`peanuts_relay_deliveries_finished_total{outcome="failed",webhook="expenses.backend"} 2`,
 		`peanuts_relay_deliveries_finished_total{outcome="failed",webhook="crm.main"} 0`,
 		`peanuts_relay_queue_pending{webhook="expenses.backend"} 3`,
+		`peanuts_relay_deliveries{state="pending",webhook="expenses.backend"} 2`,
 		`peanuts_relay_deliveries{state="in_flight",webhook="expenses.backend"} 1`,
 		`peanuts_relay_deliveries{state="held",webhook="expenses.alerts"} 1`,
 		`peanuts_relay_queue_oldest_age_seconds{webhook="expenses.backend"} 3595`,

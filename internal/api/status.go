@@ -9,11 +9,13 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// Values of queue.Stats.State.
+// Values of queue.Stats.State, and what the composition root says before there
+// is a store.
 const (
-	storeOK      = "ok"
-	storeNoSpace = "no_space"
-	storeStopped = "stopped"
+	storeStarting = "starting"
+	storeOK       = "ok"
+	storeNoSpace  = "no_space"
+	storeStopped  = "stopped"
 )
 
 func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -26,17 +28,20 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	s.Ingest = a.Ingest()
 	s.Ingest.Rejected = list(s.Ingest.Rejected)
 	s.Webhooks = []rest.Lane{}
-	for _, l := range a.lanes() {
+	stats, lanes := a.Store.Stats(), a.lanes()
+	for _, l := range lanes {
 		s.Webhooks = append(s.Webhooks, l.short())
+		if t := a.oldest(&l); !t.IsZero() && (s.Queue.OldestPendingAt.IsZero() || t.Before(s.Queue.OldestPendingAt.Time)) {
+			s.Queue.OldestPendingAt = rest.At(t)
+		}
 	}
-	stats := a.Store.Stats()
 	a.queueStatus(&s, &stats)
 	for _, job := range a.Dispatcher.Replays() {
 		if !job.Done {
 			s.Replays++
 		}
 	}
-	s.Reasons = append(list(s.Reasons), a.reasons(&stats)...)
+	s.Reasons = append(list(s.Reasons), reasons(&stats, lanes)...)
 	if s.State == "" {
 		s.State = rest.StateOK
 		if len(s.Reasons) > 0 {
@@ -58,26 +63,25 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 		q.Counts.InFlight += l.Counts.InFlight
 		q.Counts.Held += l.Counts.Held
 	}
-	for _, l := range a.lanes() {
-		if t := a.oldest(&l); !t.IsZero() && (q.OldestPendingAt.IsZero() || t.Before(q.OldestPendingAt.Time)) {
-			q.OldestPendingAt = rest.At(t)
-		}
-	}
 }
 
 // reasons are why the daemon does less than it should.
-func (a *API) reasons(stats *queue.Stats) []string {
-	var reasons []string
+func reasons(stats *queue.Stats, lanes []fullLane) (reasons []string) {
 	switch stats.State {
+	case storeOK:
+	case storeStarting:
+		reasons = append(reasons, "the store is not open yet")
 	case storeNoSpace:
 		reasons = append(reasons, "the disk has too little room: events are refused until there is more")
 	case storeStopped:
 		reasons = append(reasons, "the store has stopped: the daemon is ending or must be restarted")
+	default:
+		reasons = append(reasons, "the store is "+stats.State)
 	}
 	if stats.PauseDispatch {
 		reasons = append(reasons, "the disk is nearly full: deliveries are paused until there is more room")
 	}
-	for _, l := range a.lanes() {
+	for _, l := range lanes {
 		switch l.Hold {
 		case delivery.HoldMisconfigured, delivery.HoldPluginDown:
 			reasons = append(reasons, "webhook "+l.Shown.ID+" is held: "+heldText(l.Hold))
@@ -109,7 +113,7 @@ func (a *API) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 		}
 	}
 	if stats := a.Store.Stats(); stats.State != storeOK {
-		return unhealthy(a.reasons(&stats)...)
+		return unhealthy(reasons(&stats, nil)...)
 	}
 	return rest.Health{OK: true, Reasons: []string{}}, nil
 }

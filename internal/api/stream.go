@@ -51,6 +51,9 @@ func (a *API) getStream(w http.ResponseWriter, r *http.Request) (any, error) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if r.Method == http.MethodHead {
+		return nil, nil
+	}
 	s.run(r, sub)
 	return nil, nil
 }

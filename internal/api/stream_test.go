@@ -163,6 +163,16 @@ func TestSubscriberBufferIsBounded(t *testing.T) {
 	}
 }
 
+func TestAHeadRequestOfTheStreamDoesNotWait(t *testing.T) {
+	w := newWorld(t)
+	if rec := w.request("HEAD", "/v1/deliveries/stream", ""); rec.Code != http.StatusOK || rec.Header().Get("Content-Type") != "text/event-stream" {
+		t.Errorf("got %d %v", rec.Code, rec.Header())
+	}
+	if n := w.Feed.readers(); n != 0 {
+		t.Errorf("%d readers are left", n)
+	}
+}
+
 func TestOnlySoManyReaders(t *testing.T) {
 	w := newWorld(t).start(t)
 	for range maxSubscribers {

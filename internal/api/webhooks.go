@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -90,17 +92,14 @@ func (a *API) oldest(l *fullLane) time.Time {
 // lanes are the configured webhooks, in their order, then those that left the
 // configuration and still have something pending. Nothing is read from disk.
 func (a *API) lanes() []fullLane {
-	stats := map[queue.Lane]queue.LaneStats{}
-	for lane, s := range a.Store.Lanes() {
-		stats[lane] = s
-	}
+	stats := maps.Collect(a.Store.Lanes())
 	var all []fullLane
 	for _, w := range a.Catalog().Webhooks {
 		all = append(all, fullLane{w, a.state(w), stats[w.Lane]})
 		delete(stats, w.Lane)
 	}
-	for lane, s := range a.Store.Lanes() {
-		if _, left := stats[lane]; left && s.Pending() > 0 {
+	for _, lane := range slices.Sorted(maps.Keys(stats)) {
+		if s := stats[lane]; s.Pending() > 0 {
 			w := removed(lane, s.Webhook)
 			all = append(all, fullLane{w, a.state(w), s})
 		}

@@ -12,7 +12,7 @@ const (
 	ExitOK          = 0
 	ExitFailure     = 1  // the command did what it should and the result is bad, or anything not below
 	ExitUsage       = 2  // unknown command, flag or argument
-	ExitFormat      = 65 // the store is unreadable or of a newer format
+	ExitStoreFormat = 65 // the store is unreadable or of a newer format
 	ExitUnavailable = 69 // the daemon cannot be reached
 	ExitStorage     = 74 // serve stopped on a storage error
 	ExitTryAgain    = 75 // refused for now: queue or disk full, too many requests

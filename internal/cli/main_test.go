@@ -54,7 +54,7 @@ func sessionServe(ctx context.Context, cfg *config.Config, opts ServeOptions) er
 	case "storage":
 		return WithExit(ExitStorage, errors.New("queue stopped: input/output error"), "the supervisor restarts the daemon")
 	case "format":
-		return WithExit(ExitFormat, errors.New("FORMAT: version 9 is newer than 1"), "install the newer release")
+		return WithExit(ExitStoreFormat, errors.New("FORMAT: version 9 is newer than 1"), "install the newer release")
 	case "fail":
 		return errors.New("no luck")
 	case "stuck":

@@ -138,3 +138,12 @@ func (h *Helper) eventName(word string) string {
 	}
 	return ""
 }
+
+// ShownURL is where the webhook posts to as it may be shown: references as the
+// file has them, of a literal URL scheme and host, the rest masked.
+func (w *Webhook) ShownURL() string {
+	if w.URL.IsLiteral() {
+		return redact(w.URL.Reveal(), true)
+	}
+	return w.URL.Reference()
+}

@@ -145,8 +145,7 @@ func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt) {
 	case !counts:
 		o.back = del
 	case a.State == delivery.Pending:
-		// Read before the store reads it: no row can be due earlier than this.
-		o.earliest = l.d.store.Now() + a.NextIn.Milliseconds()
+		o.due = l.d.store.Now() + a.NextIn.Milliseconds()
 	}
 	l.mu.Lock()
 	l.inFlight--

@@ -294,22 +294,27 @@ func (l *lane) settled(c *queue.Change) {
 		return
 	}
 	l.disown(c.Seq)
-	if o.earliest != 0 {
-		l.noteDue(o.earliest)
+	if o.due != 0 {
+		l.noteDue(o.due)
 	}
 	l.kick()
 	l.arm()
 }
 
-// noteDue remembers that a row became waiting, due at or not long after at.
+// dueSlack is how much earlier than computed here a row may be due, in ms: the
+// store counts from the time of its transaction, which may have begun before
+// the attempt ended.
+const dueSlack = 1000
+
+// noteDue remembers that a row became waiting, due about at.
 // Time went on between the attempt and its commit, so the cursor may be beyond
 // it already.
 func (l *lane) noteDue(at int64) {
 	w := &l.waiting
 	w.noted = earlier(w.noted, at)
 	w.next = earlier(w.next, at)
-	if at <= w.cursorDue {
-		w.cursorDue, w.cursorSeq = at, 0
+	if at-dueSlack <= w.cursorDue {
+		w.cursorDue, w.cursorSeq = at-dueSlack, 0
 	}
 	if w.next <= l.d.store.Now() {
 		w.more = true

@@ -23,6 +23,7 @@ type memStore struct {
 	d    *Dispatcher
 
 	flush     time.Duration // how long a completion waits for its commit
+	early     int64         // how many ms that may be
 	readDelay func() time.Duration
 	rng       *rand.Rand
 	skew      int64 // ms that a test adds to relay time
@@ -139,7 +140,12 @@ func (s *memStore) Complete(c queue.Completion) {
 	if s.stopped {
 		return
 	}
-	c.Delivery.Due = s.Now() // carries the time of the call to the commit
+	// Carries the time of the call to the commit, whose transaction may have
+	// begun a little earlier.
+	c.Delivery.Due = s.Now()
+	if s.early > 0 {
+		c.Delivery.Due -= s.rng.Int64N(s.early)
+	}
 	s.buffer = append(s.buffer, c)
 	if s.timer == nil {
 		s.timer = time.AfterFunc(s.flush, s.flushNow)

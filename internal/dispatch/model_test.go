@@ -226,7 +226,9 @@ func run(t *testing.T, seed uint64, play []step) error {
 	m := &machine{rng: rand.New(rand.NewPCG(seed, 0)), mood: map[string]int{}, targets: map[queue.Lane]*Target{}}
 	synctest.Test(t, func(t *testing.T) {
 		m.store, m.recv = newMemStore(m.fail), newReceiver(m.fail)
+		m.recv.model = true
 		m.store.flush = time.Duration(seed%20) * time.Millisecond
+		m.store.early = 4
 		m.store.readDelay = func() time.Duration { return time.Duration(m.store.rng.IntN(25)) * time.Millisecond }
 		m.newDispatcher()
 		m.d.Start()

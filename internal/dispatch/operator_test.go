@@ -320,3 +320,27 @@ func TestAnOperatorsRetryOvertakesTheReplayItIsPartOf(t *testing.T) {
 		}
 	})
 }
+
+func TestARetryThatMemoryHasNoRoomForIsFoundAlthoughAScanIsUnderWay(t *testing.T) {
+	bubble(t, Options{ringSize: 1}, func(t *testing.T, w *world) {
+		seqs := w.finished(10, 1, after(100*time.Millisecond, ok))
+		w.store.readDelay = func() time.Duration { return 50 * time.Millisecond }
+		retry := func(i int) {
+			if err := w.d.Retry(t.Context(), 1, seqs[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		retry(9) // in flight for 100 ms
+		synctest.Wait()
+		retry(8) // in memory, in flight for the next 100 ms
+		retry(7) // left to the store: the scan for it begins at 200 ms and takes 50
+		time.Sleep(210 * time.Millisecond)
+		if !w.d.table.Load().lanes[1].scanning {
+			t.Fatal("no scan is under way; the case is not the one meant")
+		}
+		retry(5) // in memory
+		retry(3) // left to the store, behind the cursor of the scan
+		time.Sleep(time.Minute)
+		w.wantCounts(1, 0, 5, 5)
+	})
+}

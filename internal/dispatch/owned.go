@@ -15,11 +15,11 @@ const (
 )
 
 type owner struct {
-	state    ownState
-	skipped  bool            // ownAsked: a scan passed over it meanwhile
-	attempt  int             // ownSettling: number of the attempt
-	earliest int64           // ownSettling: not due before this relay time; 0 = no retry follows
-	back     *queue.Delivery // ownSettling: the attempt used up no try and the row stays where it is
+	state   ownState
+	skipped bool            // ownAsked: a scan passed over it meanwhile
+	attempt int             // ownSettling: number of the attempt
+	due     int64           // ownSettling: due about this relay time; 0 = no retry follows
+	back    *queue.Delivery // ownSettling: the attempt used up no try and the row stays where it is
 }
 
 // owned is the set of sequences that scans skip. The lane's lock guards it.

@@ -109,8 +109,8 @@ func (l *lane) scanWaiting() error {
 	}
 	w.more = next != 0 && next <= now
 	w.next = earlier(next, w.noted)
-	if w.noted != 0 && w.noted <= w.cursorDue {
-		w.cursorDue, w.cursorSeq, w.more = w.noted, 0, true
+	if w.noted != 0 && w.noted-dueSlack <= w.cursorDue {
+		w.cursorDue, w.cursorSeq, w.more = w.noted-dueSlack, 0, true
 	}
 	if w.more && next != 0 && next <= now {
 		return progress(ds)

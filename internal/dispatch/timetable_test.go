@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,5 +67,28 @@ func TestA72HourOutage(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+func TestARetryThatBecomesDurableAfterALaterOneWasReadIsNotLost(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		tgt := target(1, 2, w.recv.sink("a", func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+			if o.Attempt > 1 {
+				ok(ctx, o, a)
+				return
+			}
+			a.Outcome, a.Code, a.Status = delivery.Retry, delivery.CodeStatus, 503
+			if o.EventID == "evt_1" {
+				a.RetryAfter = 30 * time.Millisecond
+			}
+		}))
+		tgt.Policy.Schedule = []time.Duration{0}
+		w.d.Apply([]*Target{tgt})
+		w.d.Start()
+		w.store.accept(1, 1) // due again at 30 ms, durable at 10 ms
+		time.Sleep(25 * time.Millisecond)
+		w.store.accept(1, 1) // due again at 25 ms, durable at 35 ms, when the cursor is at 30 ms
+		time.Sleep(time.Second)
+		w.wantCounts(1, 0, 2, 0)
 	})
 }

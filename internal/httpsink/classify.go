@@ -85,7 +85,7 @@ func (s *Sink) classify(a *delivery.Attempt, at *attempt, err error) (delivery.C
 	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "dial" {
 		return delivery.CodeConnect, s.reason(a, err)
 	}
-	if brokenConnection(err) {
+	if brokenConnection(err) || (at.ended && cutOff(err)) {
 		return delivery.CodeConnection, s.broken(a, at, err)
 	}
 	return delivery.CodeProtocol, s.protocolSentence(err)
@@ -212,6 +212,14 @@ func brokenConnection(err error) bool {
 	return strings.Contains(err.Error(), "server closed idle connection")
 }
 
+// cutOff reports whether what net/http finds malformed can be the beginning of
+// something right. On a connection that ended there it is.
+func cutOff(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "malformed MIME header") || strings.Contains(text, "malformed HTTP status code") ||
+		strings.Contains(text, `malformed HTTP response "HTTP/`)
+}
+
 func (s *Sink) broken(a *delivery.Attempt, at *attempt, err error) string {
 	verb := "closed"
 	if errors.Is(err, syscall.ECONNRESET) {
@@ -219,7 +227,7 @@ func (s *Sink) broken(a *delivery.Attempt, at *attempt, err error) string {
 	}
 	when := "before an answer came"
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), at.ended && cutOff(err):
 		when = "in the middle of the response headers"
 	case !at.sent, errors.Is(err, syscall.EPIPE):
 		when = "while the request was being sent"

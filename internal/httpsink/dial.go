@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,8 +25,6 @@ type dialer struct {
 	timeout time.Duration
 	control func(network, address string, c syscall.RawConn) error
 	tls     *tls.Config // for dialTLS
-
-	resolver *net.Resolver // nil = the system's; tests have their own
 }
 
 // conn is a connection with what there is to tell about its birth.
@@ -34,6 +33,17 @@ type conn struct {
 	remote string
 	opened time.Time
 	phases delivery.Phases
+	ended  atomic.Bool // reading failed: the other end closed or reset it
+}
+
+// Read notes the end of the connection. net/http takes a line that was cut off
+// for a whole one and then complains of its form.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -54,8 +64,7 @@ func (d *dialer) open(ctx context.Context, network, address string) (*conn, erro
 	at.mu.Unlock()
 	nd := net.Dialer{
 		// net/http lets a dial go on after the attempt has ended.
-		Timeout:  d.timeout,
-		Resolver: d.resolver,
+		Timeout: d.timeout,
 		Control: func(network, address string, c syscall.RawConn) error {
 			at.mu.Lock()
 			at.addr = address

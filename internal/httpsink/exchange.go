@@ -69,9 +69,12 @@ func (s *Sink) newExchange() *exchange {
 			x.conn, x.reused, x.gotAt = info.Conn, info.Reused, time.Now()
 			x.wroteAt, x.firstAt = time.Time{}, time.Time{}
 		},
-		WroteRequest: func(httptrace.WroteRequestInfo) {
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
+			if info.Err != nil {
+				return
+			}
 			x.written++
 			x.wroteAt = time.Now()
 		},
@@ -156,8 +159,9 @@ type attempt struct {
 	opened  time.Time // TCP connection established
 	addr    string    // last address tried
 
-	sent  bool // the request was written, set by take
 	given bool // there was a connection, set by take
+	sent  bool // the request was written, set by take
+	ended bool // the receiver ended the connection, set by take
 }
 
 type attemptKey struct{}
@@ -185,6 +189,7 @@ func (at *attempt) take(x *exchange, a *delivery.Attempt) {
 	a.Reused = x.reused
 	if c := unwrap(x.conn); c != nil {
 		a.Remote = c.remote
+		at.ended = c.ended.Load()
 		if !x.reused {
 			a.Phases = c.phases
 			if x.conn != c {

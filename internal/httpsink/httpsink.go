@@ -53,6 +53,11 @@ const (
 	// proxies drop an idle connection, some of them without a word (AWS ALB:
 	// idle_timeout 60 s; nginx: keepalive_timeout 75 s).
 	idleConnTimeout = 55 * time.Second
+
+	// dialGrace is how long a dial may outlast its attempt. net/http does not
+	// end it with the attempt, and it must not end first, because then it would
+	// look as if the connection had failed before the time was over.
+	dialGrace = 250 * time.Millisecond
 )
 
 // Header is one of the webhook's own headers.
@@ -148,7 +153,7 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport,
 		// The error quotes the variable, which may hold a password.
 		return nil, errors.New("the proxy that the environment names for this url is not a valid address")
 	}
-	d := &dialer{timeout: s.timeout, control: o.Egress.Control(s.template.URL.Hostname())}
+	d := &dialer{timeout: s.timeout + dialGrace, control: o.Egress.Control(s.template.URL.Hostname())}
 	t := &http.Transport{
 		DialContext:            d.dial,
 		TLSClientConfig:        tlsConfig,

@@ -42,6 +42,9 @@ func (s *Sink) answer(a *delivery.Attempt, resp *http.Response) {
 		s.readBody(a, resp.Body, keepSuccess)
 		return
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return // its body is the bare connection, which no deadline of ours ends
+	}
 	a.RetryAfter = retryAfter(resp.Header, time.Now())
 	s.readBody(a, resp.Body, keepFailure)
 }

@@ -85,8 +85,8 @@ func (l *badgerLog) poisoned() error {
 }
 
 // openBadger opens the database after removing what a crash between creating
-// and first writing a file leaves behind (badger issue 2207: such an empty
-// file makes the first Open fail, the second succeed).
+// and first writing a file leaves behind: such an empty file makes the first
+// Open fail, the second succeed (docs/queue.md, "Caveats").
 func openBadger(dir string, log *slog.Logger) (*badger.DB, *badgerLog, error) {
 	if err := sweepEmpty(dir, log); err != nil {
 		return nil, nil, err

@@ -137,6 +137,7 @@ func (s *Store) commitLoop() {
 
 // endLoop answers everybody who still waits and closes what may be closed.
 func (s *Store) endLoop() {
+	defer close(s.ended)
 	c := &s.c
 	if s.failure.Load() == nil {
 		s.drainOnClose()

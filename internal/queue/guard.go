@@ -96,21 +96,22 @@ func checkSpace(dir string, minFree int64, stat func(string) (diskState, error))
 	if err != nil {
 		return fmt.Errorf("look at free space: %w", err)
 	}
-	if short := d.short(dir, needFree(minFree, d.total)); short != nil {
+	if short := d.short(dir, needFree(minFree, d.total), 1); short != nil {
 		return short
 	}
 	return nil
 }
 
-// short is nil while there is enough of everything.
-func (d *diskState) short(dir string, need int64) *SpaceError {
-	switch {
-	case d.free < need:
-		return &SpaceError{What: "disk space", Path: dir, Free: d.free, Need: need}
-	case d.inodes > 0 && d.freeInodes < leastInodes:
-		return &SpaceError{What: "inodes", Path: dir, Free: d.freeInodes, Need: leastInodes}
+// short is nil while there is enough of everything: need bytes and the least
+// numbers of inodes and descriptors, all divided by share.
+func (d *diskState) short(dir string, need, share int64) *SpaceError {
+	if d.free < need/share {
+		return &SpaceError{What: "disk space", Path: dir, Free: d.free, Need: need / share}
 	}
-	if need := min(leastDescriptors, d.maxOpen/8); d.maxOpen > 0 && d.maxOpen-d.descriptors < need {
+	if d.inodes > 0 && d.freeInodes < leastInodes/share {
+		return &SpaceError{What: "inodes", Path: dir, Free: d.freeInodes, Need: leastInodes / share}
+	}
+	if need := min(leastDescriptors, d.maxOpen/8) / share; d.maxOpen > 0 && d.maxOpen-d.descriptors < need {
 		return &SpaceError{What: "file descriptors", Path: dir, Free: d.maxOpen - d.descriptors, Need: need}
 	}
 	return nil
@@ -153,19 +154,26 @@ func (g *guard) check() error {
 		}
 	}
 	g.state, g.looked, g.once, g.err = d, now, true, nil
-	if short := d.short(g.dir, needFree(g.minFree, d.total)); short != nil {
+	if short := d.short(g.dir, needFree(g.minFree, d.total), 1); short != nil {
 		g.err = short
 	}
 	return g.err
 }
 
-// free returns free bytes, the first mark and the second mark. Below the
-// second, which is half of the first, outcomes of deliveries may not find room
-// either, so dispatch should pause.
-func (g *guard) free() (free, accept, dispatch int64) {
-	_ = g.check() // only refreshes; the caller asks for the figures
+// marks is what check found, with both marks. Below the second, which is half
+// of the first, outcomes of deliveries may not find room either, so dispatch
+// should pause.
+type marks struct {
+	err    error // as check
+	free   int64
+	accept int64
+	pause  bool
+}
+
+func (g *guard) marks() marks {
+	err := g.check()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	need := needFree(g.minFree, g.state.total)
-	return g.state.free, need, need / 2
+	return marks{err: err, free: g.state.free, accept: need, pause: g.state.short(g.dir, need, 2) != nil}
 }

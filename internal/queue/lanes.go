@@ -56,7 +56,7 @@ type Stats struct {
 	DiskFree      int64  // bytes, at most a second old
 	AcceptMark    int64  // below this many free bytes nothing is accepted
 	DispatchMark  int64  // below this many outcomes may not find room: pause
-	PauseDispatch bool   // DiskFree is below DispatchMark
+	PauseDispatch bool   // bytes, inodes or descriptors are below half of what accepting needs
 	State         string // "ok", "no_space", "stopped"
 }
 
@@ -148,10 +148,8 @@ func scanPrefix(txn *badger.Txn, prefix []byte, f func(key, val []byte) error) e
 func (s *Store) EnsureLanes(ctx context.Context, webhooks []string) (map[string]Lane, error) {
 	out := make(map[string]Lane, len(webhooks))
 	err := s.do(ctx, func(g *group) error {
-		for _, name := range webhooks {
-			if name == "" {
-				return errors.New("a webhook needs a name")
-			}
+		if slices.Contains(webhooks, "") {
+			return errors.New("a webhook needs a name")
 		}
 		for _, name := range webhooks {
 			lane, ok := s.names[name]
@@ -205,14 +203,12 @@ func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
 // Stats sums up. It looks at the disk when the last look is over a second old,
 // so asking for it is also how an idle store notices that there is room again.
 func (s *Store) Stats() Stats {
-	var st Stats
-	free, accept, dispatch := s.guard.free()
-	space := s.guard.check()
+	space := s.guard.marks()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st = Stats{Events: s.led.events, Deliveries: s.led.deliveries, LiveBytes: s.total, Groups: s.led.groups,
-		Quarantined: s.led.quarantined, LastSeq: s.led.lastSeq, DiskFree: free, AcceptMark: accept, DispatchMark: dispatch,
-		PauseDispatch: free < dispatch, State: "ok"}
+	st := Stats{Events: s.led.events, Deliveries: s.led.deliveries, LiveBytes: s.total, Groups: s.led.groups,
+		Quarantined: s.led.quarantined, LastSeq: s.led.lastSeq, DiskFree: space.free, AcceptMark: space.accept,
+		DispatchMark: space.accept / 2, PauseDispatch: space.pause, State: "ok"}
 	for _, l := range s.lanes {
 		st.Success += l.success
 		st.Failed += l.failed
@@ -221,7 +217,7 @@ func (s *Store) Stats() Stats {
 	switch {
 	case s.usable() != nil:
 		st.State = "stopped"
-	case space != nil:
+	case space.err != nil:
 		st.State = "no_space"
 	}
 	return st

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -38,12 +40,12 @@ type ListQuery struct {
 // List returns deliveries with the newest (highest sequence number) first, and
 // a cursor for the page after, "" at the end. A page may be short or even
 // empty while there is a cursor: the work per call is bounded. The cursor is
-// opaque; a bad one is an error.
+// opaque; one that was not given out by List is ErrBadCursor.
 func (s *Store) List(q ListQuery) (sums []Summary, next string, err error) {
 	at := position{seq: 1<<64 - 1, lane: 1<<32 - 1}
 	if q.Cursor != "" {
-		if n, err := fmt.Sscanf(q.Cursor, "%x.%x", &at.seq, &at.lane); n != 2 || err != nil {
-			return nil, "", fmt.Errorf("cursor %q is not one of this list", q.Cursor)
+		if at, err = parseCursor(q.Cursor); err != nil {
+			return nil, "", err
 		}
 	}
 	limit := min(cmp.Or(max(q.Limit, 0), defaultLimit), maxLimit)
@@ -63,7 +65,7 @@ func (s *Store) List(q ListQuery) (sums []Summary, next string, err error) {
 			}
 			if len(sums) >= limit || scanned >= maxScanned {
 				// The row just met starts the next page.
-				next = fmt.Sprintf("%x.%x", pos.seq, pos.lane)
+				next = pos.cursor()
 				return found, nil
 			}
 			raw, err := getCopy(txn, key)
@@ -86,6 +88,21 @@ func (s *Store) List(q ListQuery) (sums []Summary, next string, err error) {
 	return sums, next, err
 }
 
+// parseCursor reads what cursor writes, and nothing else: a cursor comes from
+// outside.
+func parseCursor(text string) (position, error) {
+	seq, lane, _ := strings.Cut(text, ".")
+	n, err1 := strconv.ParseUint(seq, 16, 64)
+	l, err2 := strconv.ParseUint(lane, 16, 32)
+	at := position{seq: n, lane: Lane(l)}
+	if err1 != nil || err2 != nil || at.cursor() != text {
+		return position{}, fmt.Errorf("cursor %q: %w", text, ErrBadCursor)
+	}
+	return at, nil
+}
+
+func (p position) cursor() string { return fmt.Sprintf("%x.%x", p.seq, p.lane) }
+
 // seqRange narrows times of acceptance to sequence numbers by what each day's
 // row says of its events.
 func (s *Store) seqRange(since, until time.Time) (lo, hi uint64) {
@@ -102,9 +119,6 @@ func (s *Store) seqRange(since, until time.Time) (lo, hi uint64) {
 	}
 	if !until.IsZero() {
 		for i := len(days) - 1; i >= 0 && days[i].minAccepted >= until.UnixMilli(); i-- {
-			if days[i].maxAccepted == 0 {
-				continue
-			}
 			hi = max(days[i].firstSeq, 1) - 1
 		}
 	}

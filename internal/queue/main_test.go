@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -11,6 +12,11 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDirEnv); dir != "" {
 		crashChild(dir)
 		return
+	}
+	// Every check of the model opens a real database; -rapid.checks on the
+	// command line asks for more.
+	if err := flag.Set("rapid.checks", "10"); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -98,7 +98,8 @@ type Store struct {
 	dead      chan struct{} // closed by the first storage error
 	failOnce  sync.Once
 	failure   atomic.Pointer[error]
-	done      chan struct{} // closed when the committer has ended
+	done      chan struct{} // closed when the committer takes nothing more
+	ended     chan struct{} // closed when the database is closed
 }
 
 func (o Options) withDefaults() Options {
@@ -191,7 +192,7 @@ func open(o Options) (s *Store, err error) {
 	s = &Store{opts: o, log: o.Logger, id: number, db: db, blog: blog, lock: lock,
 		accepts: make(chan *acceptReq, 256), ops: make(chan *op),
 		lanes: map[Lane]*laneState{}, names: map[string]Lane{}, live: map[string]int64{}, jobs: map[string]*ReplayJob{},
-		closing: make(chan struct{}), dead: make(chan struct{}), done: make(chan struct{})}
+		closing: make(chan struct{}), dead: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	s.guard = &guard{dir: o.Dir, minFree: o.MinFree, stat: o.stat, now: o.elapsed}
 	s.comps.init()
 	if err := s.initialise(m); err != nil {
@@ -264,7 +265,7 @@ func (s *Store) StoreID() uint64 { return s.id }
 func (s *Store) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() { close(s.closing) })
 	select {
-	case <-s.done:
+	case <-s.ended:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

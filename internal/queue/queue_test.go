@@ -291,6 +291,7 @@ func TestReadsArePagedByCountAndBytes(t *testing.T) {
 	mustEqual(t, "more at the end", more, false)
 }
 
+// Longer than most for its table of filters.
 func TestListingPagesAndFilters(t *testing.T) {
 	h := newHarness(t)
 	l := h.lane("x.a", "x.b")

@@ -212,6 +212,7 @@ func (s *Store) retireStep() {
 	for _, d := range r.drops {
 		g.markGone(d)
 	}
+	g.forgetDays()
 	s.mu.Unlock()
 	s.c.retiring = nil
 	s.commit(g)
@@ -232,14 +233,17 @@ func (g *group) markGone(d drop) {
 	day := &s.days[i]
 	day.gone |= bucketBit(d.kind, d.class)
 	key := dayKey(d.day)
-	// The first event's number of a day bounds older days' rows as long as any
-	// of these exist, so only days at the old end are forgotten.
-	if day.gone == allGone && i == 0 {
-		g.del(key)
-		s.days = slices.Delete(s.days, 0, 1)
-		return
-	}
 	g.put(key, day.dayRow.append(nil, key))
+}
+
+// forgetDays removes days without rows. The first event's number of a day
+// bounds older days' rows as long as any of these exist, so only days at the
+// old end go. Store.mu is held.
+func (g *group) forgetDays() {
+	for s := g.s; len(s.days) > 0 && s.days[0].gone == allGone && s.days[0].day < g.today; {
+		g.del(dayKey(s.days[0].day))
+		s.days = slices.Delete(s.days, 0, 1)
+	}
 }
 
 // moveOut copies the records of a few pending deliveries forward and points
@@ -254,20 +258,21 @@ func (s *Store) moveOut(r *retirement) {
 		from = s.trackStart(lane, r.track)
 	}
 	keys := keysFrom(g.txn, from, prefix, rows)
-	for i, key := range keys {
+	more := len(keys) == rows
+	for _, key := range keys {
 		r.from = append(slices.Clone(key), 0)
 		p := splitPending(key)
 		if r.track == Ready && p.seq > r.upto {
-			keys = keys[:i]
+			more = false
 			break
 		}
 		g.moveOutRow(r, p, key)
 		if g.full() {
-			keys = keys[:rows:rows]
+			more = true
 			break
 		}
 	}
-	if len(keys) < rows {
+	if !more {
 		r.from = nil
 		if r.track++; r.track > Returning {
 			r.track, r.lanes = Ready, r.lanes[1:]

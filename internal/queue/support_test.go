@@ -27,9 +27,12 @@ func newTestClock() *testClock {
 	return c
 }
 
-func (c *testClock) now() time.Time          { return time.UnixMilli(c.wall.Load()) }
-func (c *testClock) mono() time.Duration     { return time.Duration(c.elapsed.Load()) * time.Millisecond }
-func (c *testClock) advance(d time.Duration) { c.wall.Add(d.Milliseconds()); c.elapsed.Add(d.Milliseconds()) }
+func (c *testClock) now() time.Time      { return time.UnixMilli(c.wall.Load()) }
+func (c *testClock) mono() time.Duration { return time.Duration(c.elapsed.Load()) * time.Millisecond }
+func (c *testClock) advance(d time.Duration) {
+	c.wall.Add(d.Milliseconds())
+	c.elapsed.Add(d.Milliseconds())
+}
 
 // roomy is a disk without limits, so that tests do not depend on the machine's.
 func roomy(string) (diskState, error) {

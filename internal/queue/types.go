@@ -160,6 +160,9 @@ var ErrStopped = errors.New("queue is stopped")
 // more).
 var ErrNotFound = errors.New("not found")
 
+// ErrBadCursor answers a listing whose cursor was not given out by one.
+var ErrBadCursor = errors.New("not a cursor of a listing")
+
 // ErrPayloadExpired answers a retry or replay of a delivery whose payload was
 // let go by retention.
 var ErrPayloadExpired = errors.New("payload expired")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync/atomic"
+	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -58,6 +59,13 @@ func (l *lateStore) Stats() queue.Stats {
 		return s.Stats()
 	}
 	return queue.Stats{State: stateStarting}
+}
+
+func (l *lateStore) OldestAccepted(lane queue.Lane) (time.Time, error) {
+	if s := l.get(); s != nil {
+		return s.OldestAccepted(lane)
+	}
+	return time.Time{}, queue.ErrStopped
 }
 
 func (l *lateStore) Summary(lane queue.Lane, seq uint64) (queue.Summary, error) {

@@ -65,7 +65,7 @@ func (w *spaceWatch) run() {
 func (w *spaceWatch) apply(paused bool) bool {
 	d, s := w.r.dispatcher.running(), w.r.store.get()
 	stats := s.Stats()
-	short := stats.DispatchPaused
+	short := stats.PauseDispatch
 	switch {
 	case short && !paused:
 		w.r.log.Error("deliveries pause until there is space to record them", "free", stats.DiskFree)

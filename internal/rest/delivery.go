@@ -16,7 +16,8 @@ func Statuses() []string {
 	return []string{StatusPending, StatusHeld, StatusInFlight, StatusSuccess, StatusFailed}
 }
 
-// Delivery is one row of the delivery log.
+// Delivery is one row of the delivery log. It has more than fifteen fields
+// because it is a flat row: tables and scripts pick columns of it.
 type Delivery struct {
 	ID            string     `json:"id"`      // del_…
 	Webhook       string     `json:"webhook"` // helper.webhook
@@ -56,8 +57,8 @@ type DeliveryDetail struct {
 	Payload        string    `json:"payload"`
 	PayloadExpired bool      `json:"payload_expired"`
 	Log            []Attempt `json:"log"` // oldest first
-	// Curl is a script for sh that repeats the request of the last attempt, or
-	// shows that of the first one to come; "" when there is none to show. The
+	// Curl is a script for sh that repeats the request of the last attempt; ""
+	// when there was none, or its payload is gone. The
 	// URL and secrets are shell variables; comment lines before it say where in
 	// the configuration each comes from.
 	Curl string `json:"curl"`
@@ -66,7 +67,8 @@ type DeliveryDetail struct {
 	Explanation []string `json:"explanation"`
 }
 
-// Attempt is one try of a delivery.
+// Attempt is one try of a delivery. It has more than fifteen fields because it
+// is the whole record of what went out, what came back and what was decided.
 type Attempt struct {
 	Number        int       `json:"number"` // from 1
 	StartedAt     Time      `json:"started_at"`

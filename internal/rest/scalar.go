@@ -10,7 +10,8 @@ import (
 // TimeLayout is how every time is written.
 const TimeLayout = "2006-01-02T15:04:05.000Z"
 
-// Time is a moment. The zero value, for "not yet" or "never", is null.
+// Time is a moment. The zero value, for "not yet" or "never", is null; what lies
+// outside the years 0 to 9999 is written as their beginning or end.
 type Time struct{ time.Time }
 
 // At is the Time of t; the zero time stays zero.
@@ -21,7 +22,15 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	if t.IsZero() {
 		return []byte("null"), nil
 	}
-	return t.UTC().AppendFormat(nil, `"`+TimeLayout+`"`), nil
+	u := t.UTC()
+	// RFC 3339 has four digits for the year.
+	switch year := u.Year(); {
+	case year > 9999:
+		u = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
+	case year < 0:
+		u = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return u.AppendFormat(nil, `"`+TimeLayout+`"`), nil
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler]; it takes any RFC 3339

@@ -58,7 +58,7 @@ type Rejected struct {
 // Queue is the state of the store.
 type Queue struct {
 	Dir             string `json:"dir"`
-	State           string `json:"state"` // ok, no_space, stopped
+	State           string `json:"state"` // starting, ok, no_space, stopped
 	StoreID         string `json:"store_id"`
 	Accepted        int64  `json:"accepted"` // deliveries ever made; = success + failed + pending
 	Counts          Counts `json:"counts"`
@@ -112,5 +112,5 @@ const (
 	CodeUnsupportedType  = "unsupported_media"  // 415: the body is not application/json
 	CodeTooMany          = "too_many"           // 429: as many streams or tests as are allowed at once
 	CodeInternal         = "internal"           // 500
-	CodeUnavailable      = "unavailable"        // 503: the store has stopped or the daemon is ending
+	CodeUnavailable      = "unavailable"        // 503: the store is not open, or the daemon is ending
 )

@@ -34,7 +34,9 @@ const (
 
 // Webhook answers GET /v1/webhooks/{id}: what runs, and how it fares. A
 // webhook that left the configuration while deliveries of it remain is held
-// with the reason removed; its settings are then empty.
+// with the reason removed; its settings are then empty. It has more than
+// fifteen fields because it is the webhook of the configuration file, flat as
+// there, and its state.
 type Webhook struct {
 	ID          string      `json:"id"` // helper.webhook
 	Helper      string      `json:"helper"`

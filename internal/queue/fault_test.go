@@ -1,0 +1,219 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+)
+
+// raw changes the closed store's database behind its back.
+func (h *harness) raw(f func(txn *badger.Txn) error) {
+	h.t.Helper()
+	h.close()
+	db, _, err := openBadger(filepath.Join(h.opts.Dir, dbDir), h.opts.withDefaults().Logger)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := db.Update(f); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.open()
+}
+
+func TestADamagedRowEndsAsFailedAndIsKept(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		key  func(h *harness, lane Lane) []byte
+		val  []byte
+	}{
+		{"event record flipped", func(h *harness, _ Lane) []byte {
+			return appendEventKey(nil, payloadRef{0, dayOf(h.Now())}, 2)
+		}, []byte("garbage")},
+		{"event record empty", func(h *harness, _ Lane) []byte {
+			return appendEventKey(nil, payloadRef{0, dayOf(h.Now())}, 2)
+		}, nil},
+		{"ready row flipped", func(_ *harness, lane Lane) []byte { return appendLaneSeq(nil, kindReady, lane, 2) }, []byte("garbage")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHarness(t)
+			lane := h.lane("x.a")[0]
+			h.accept(testEvent(1, lane), testEvent(2, lane), testEvent(3, lane))
+			key := c.key(h, lane)
+			h.raw(func(txn *badger.Txn) error { return txn.Set(key, c.val) })
+			mustSeqs(t, "ready", h.ready(lane), 1, 3)
+			mustSeqs(t, "ready the second time", h.ready(lane), 1, 3)
+			sum, err := h.Summary(lane, 2)
+			if err != nil || sum.State != delivery.Failed || sum.Code != delivery.CodeDamaged {
+				t.Errorf("%+v, %v", sum, err)
+			}
+			st := h.Stats()
+			if st.Quarantined != 1 || st.Failed != 1 || st.Pending != 2 || st.Deliveries != 3 {
+				t.Errorf("%+v", st)
+			}
+			h.reopen()
+			mustEqual(t, "quarantined after reopening", h.Stats().Quarantined, 1)
+			err = h.db.View(func(txn *badger.Txn) error {
+				raw, err := getCopy(txn, quarantineKey(key))
+				if err != nil {
+					return err
+				}
+				reason, _, bytes, err := decodeQuarantine(quarantineKey(key), raw)
+				if reason == "" || string(bytes) != string(c.val) {
+					t.Errorf("kept %q, %q", reason, bytes)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			mustEqual(t, "live bytes", h.Stats().LiveBytes > 0, true)
+		})
+	}
+}
+
+func TestADamagedRowOfTheLogIsSetAside(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	h.accept(testEvent(1, lane), testEvent(2, lane))
+	for _, d := range h.ready(lane) {
+		h.finish(d, delivery.Success, 0)
+	}
+	h.settle()
+	key := appendFinishedKey(nil, classDelivered, dayOf(h.Now()), lane, 1)
+	h.raw(func(txn *badger.Txn) error { return txn.Set(key, []byte("x")) })
+	if got := h.states(lane); len(got) != 1 || got[2] != delivery.Success {
+		t.Errorf("%v", got)
+	}
+	mustEqual(t, "quarantined", h.Stats().Quarantined, 1)
+	h.sound()
+}
+
+func TestACompletionSurvivesADamagedRow(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	h.accept(testEvent(1, lane))
+	d := h.ready(lane)[0]
+	h.raw(func(txn *badger.Txn) error { return txn.Set(appendLaneSeq(nil, kindReady, lane, 1), []byte("x")) })
+	h.finish(d, delivery.Success, 0)
+	h.settle()
+	if st := h.Stats(); st.Success != 1 || st.Pending != 0 || st.LiveBytes != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestAnErrorLineOfTheDatabaseStopsEverything(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	h.accept(testEvent(1, lane))
+	h.blog.Errorf("Error while curlf sync: %v\n", "input/output error")
+	if err := h.Accept(t.Context(), []*Event{testEvent(2, lane)}); !errors.Is(err, ErrStopped) {
+		t.Errorf("accept: %v", err)
+	}
+	h.Complete(Completion{})
+	if _, _, err := h.ReadReady(lane, 0, 1, 1); !errors.Is(err, ErrStopped) {
+		t.Errorf("read: %v", err)
+	}
+	if err := h.Drop(t.Context(), lane, 1); !errors.Is(err, ErrStopped) {
+		t.Errorf("drop: %v", err)
+	}
+	if err := h.Accept(t.Context(), []*Event{testEvent(3, lane)}); !errors.Is(err, ErrStopped) {
+		t.Errorf("accept again: %v", err)
+	}
+	mustEqual(t, "state", h.Stats().State, "stopped")
+	if len(h.fatal) != 1 || !strings.Contains(h.fatal[0].Error(), "curlf sync") {
+		t.Errorf("reported %v", h.fatal)
+	}
+	mustSeqs(t, "offered", h.fresh, 1)
+	if err := h.Store.Close(context.Background()); !errors.Is(err, ErrStopped) {
+		t.Errorf("close: %v", err)
+	}
+	h.reopen()
+	if got := h.ready(lane); len(got) == 0 || got[0].Seq != 1 {
+		t.Errorf("what was acknowledged: %v", seqs(got))
+	}
+}
+
+func TestAnErrorLineAboutReadingAValueDoesNot(t *testing.T) {
+	h := newHarness(t)
+	h.blog.Errorf("Unable to read: Key: %v, Version : %v, meta: %v, userMeta: %v Error: %v", 1, 2, 3, 4, 5)
+	h.accept(testEvent(1, h.lane("x.a")...))
+}
+
+func TestTooLittleSpaceRefusesAndRecoversByItself(t *testing.T) {
+	for what, short := range map[string]diskState{
+		"disk space":       {free: 100 << 20, total: 100 << 30, maxOpen: 1 << 20},
+		"inodes":           {free: 1 << 40, total: 1 << 40, inodes: 1 << 20, freeInodes: 10, maxOpen: 1 << 20},
+		"file descriptors": {free: 1 << 40, total: 1 << 40, maxOpen: 1024, descriptors: 1000},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var now atomic.Pointer[diskState]
+			ok, _ := roomy("")
+			now.Store(&ok)
+			h := newHarness(t, func(o *Options) { o.stat = func(string) (diskState, error) { return *now.Load(), nil } })
+			lane := h.lane("x.a")[0]
+			h.accept(testEvent(1, lane))
+			now.Store(&short)
+			h.clock.advance(2 * time.Second)
+			err := h.Accept(t.Context(), []*Event{testEvent(2, lane)})
+			if e, ok := errors.AsType[*SpaceError](err); !ok || e.What != what {
+				t.Fatalf("got %v", err)
+			}
+			st := h.Stats()
+			mustEqual(t, "state", st.State, "no_space")
+			mustEqual(t, "pause", st.PauseDispatch, true)
+			h.finish(h.ready(lane)[0], delivery.Success, 0) // outcomes still find room
+			h.settle()
+			mustEqual(t, "success", h.Stats().Success, 1)
+			now.Store(&ok)
+			h.clock.advance(2 * time.Second)
+			h.accept(testEvent(3, lane))
+			mustEqual(t, "state", h.Stats().State, "ok")
+			now.Store(&short)
+			h.close()
+			if _, err := Open(context.Background(), h.opts); err == nil {
+				t.Error("opened without space")
+			}
+			now.Store(&ok)
+		})
+	}
+}
+
+func TestMinFreeLowersTheMarkButNotBelowWhatTheDatabaseNeeds(t *testing.T) {
+	mustEqual(t, "auto on a small disk", needFree(0, 1<<30), int64(autoFreeMin))
+	mustEqual(t, "auto on a large disk", needFree(0, 1<<40), int64(autoFreeMax))
+	mustEqual(t, "auto in between", needFree(0, 40<<30), int64(2<<30))
+	mustEqual(t, "explicit", needFree(200<<20, 1<<40), int64(200<<20))
+	mustEqual(t, "explicit, too low", needFree(1, 1<<40), int64(hardLeastFree))
+	if err := CheckSpace(t.TempDir()+"/not/there", 0); err != nil {
+		if _, ok := errors.AsType[*SpaceError](err); !ok {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAcceptAndReadAfterCloseAreRefused(t *testing.T) {
+	h := newHarness(t)
+	s, lane := h.Store, h.lane("x.a")[0]
+	h.close()
+	if err := s.Accept(t.Context(), []*Event{testEvent(1, lane)}); !errors.Is(err, ErrStopped) {
+		t.Error(err)
+	}
+	if _, _, err := s.ReadReady(lane, 0, 1, 1); !errors.Is(err, ErrStopped) {
+		t.Error(err)
+	}
+	s.Complete(Completion{})
+	if err := s.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
