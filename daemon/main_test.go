@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -8,13 +9,14 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/cli/clitest"
 )
 
-// TestMain makes the test binary the daemon as well, so that sessions run it in
-// processes of its own.
+// TestMain makes the test binary the program itself, so that a session runs
+// real daemons and clients, each in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"peanuts-relay": main})
+	testscript.Main(m, map[string]func(){"peanuts-relay": func() { os.Exit(run()) }})
 }
 
-// TestSessions runs what a user would type, against the real daemon.
+// TestSessions runs testdata/*.txt: what a user does with the program, from
+// start to stop. Package clitest describes the commands they may use.
 func TestSessions(t *testing.T) {
-	testscript.Run(t, clitest.Params("testdata/sessions"))
+	testscript.Run(t, clitest.Params("testdata"))
 }

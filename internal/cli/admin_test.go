@@ -106,9 +106,6 @@ func rows() []rest.Delivery {
 // ask runs one command against a stub and expects an exit status.
 func ask(t *testing.T, stub *adminStub, width, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
-	local := time.Local
-	time.Local = time.UTC
-	t.Cleanup(func() { time.Local = local })
 	args = append(args, "--admin", stub.start(t))
 	code, stdout, stderr := runMain(t, Streams{OutTerm: Terminal{Width: width}, Now: testNow}, args...)
 	if code != want {
@@ -288,8 +285,9 @@ func TestATestShowsRequestResponseAndTimings(t *testing.T) {
 Response
 < 503
 < Retry-After: 60
-      | busy
-      | `+"\ufffd"+`[2Jtry later
+<
+< busy
+< `+"\ufffd"+`[2Jtry later
 
 Timings
   dns         1.00 ms

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
@@ -37,13 +38,17 @@ func (a *app) listeners(flag string) (events, admin string, err error) {
 	if err == nil {
 		events, admin, err = config.Listeners(path)
 	}
+	if err == nil && (events == "" || admin == "") {
+		err = fmt.Errorf("%s: listen names no socket", path)
+	}
 	if err == nil {
 		return events, admin, nil
 	}
 	f := &fault{code: ExitConfig, err: fmt.Errorf("find the daemon's socket: %w", err),
 		hint: "name the socket with " + flag + ", or the file with --config; peanuts-relay check says what is wrong with it"}
-	if errors.Is(err, fs.ErrPermission) {
-		f.code = ExitPermission
+	// The findings have no cause to ask for.
+	if path != "" && errors.Is(unix.Access(path, unix.R_OK), fs.ErrPermission) {
+		f.code, f.hint = ExitPermission, "name the socket with "+flag+", or try sudo"
 	}
 	return "", "", f
 }

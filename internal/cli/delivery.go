@@ -110,7 +110,7 @@ func (a *app) printAttempt(t *rest.Attempt) {
 		fmt.Fprintf(a.Out, "      %s\n", oneLine(t.Error))
 	}
 	if t.Response != nil {
-		printExcerpt(a.Out, t.Response)
+		printExcerpt(a.Out, "      | ", t.Response)
 	}
 	rule := firstOf(t.RuleText, t.Rule)
 	if !t.NextAttemptAt.IsZero() {
@@ -147,12 +147,14 @@ func timings(t *rest.Attempt) string {
 // excerptLines bounds what a terminal shows of a response; --json has it all.
 const excerptLines = 10
 
-func printExcerpt(w io.Writer, r *rest.Response) {
+// printExcerpt prints what is kept of a response's body, every line after a
+// prefix, so that nothing in it can be taken for ours.
+func printExcerpt(w io.Writer, prefix string, r *rest.Response) {
 	if r.Body == "" {
 		return
 	}
 	if r.BodyEncoding == "base64" {
-		fmt.Fprintf(w, "      body in base64: %s\n", cutMiddle(r.Body, 200))
+		fmt.Fprintf(w, "%sin base64: %s\n", prefix, cutMiddle(r.Body, 200))
 		return
 	}
 	lines := strings.Split(strings.TrimRight(safeText(r.Body), "\n"), "\n")
@@ -161,9 +163,9 @@ func printExcerpt(w io.Writer, r *rest.Response) {
 		lines, cut = lines[:excerptLines], true
 	}
 	for _, line := range lines {
-		fmt.Fprintf(w, "      | %s\n", cutMiddle(line, 400))
+		fmt.Fprintf(w, "%s%s\n", prefix, cutMiddle(line, 400))
 	}
 	if cut {
-		fmt.Fprintln(w, "      | …")
+		fmt.Fprintf(w, "%s…\n", prefix)
 	}
 }

@@ -73,3 +73,21 @@ func TestShellWordsSurviveTheShell(t *testing.T) {
 		}
 	}
 }
+
+func FuzzMoment(f *testing.F) {
+	for _, seed := range []string{"2h", "7d", "1d12h", "14:30", "2025-01-15", "2025-01-15T14:32:00Z", "65535d2562047h", "-1h"} {
+		f.Add(seed)
+	}
+	now := time.Date(2025, 1, 15, 14, 32, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := when(text, now)
+		if err != nil {
+			return
+		}
+		// What is sent to the daemon must be what was understood.
+		again, err := time.Parse(time.RFC3339Nano, got.UTC().Format(time.RFC3339Nano))
+		if err != nil || !again.Equal(got) {
+			t.Errorf("when(%q) = %v, sent as %v, %v", text, got, again, err)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 type withoutLeaks struct{ m *testing.M }
 
 func (w withoutLeaks) Run() int {
+	time.Local = time.UTC // tables show local time
 	code := w.m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)

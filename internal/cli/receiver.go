@@ -33,7 +33,8 @@ type receiver struct {
 // maxRemembered bounds the delivery ids that duplicates are told by.
 const maxRemembered = 100_000
 
-// received is one request, as --json prints it.
+// received is one request, as --json prints it: one flat object, so that a line
+// of it can be read without a second level. Hence the number of fields.
 type received struct {
 	Time       string          `json:"time"`
 	Method     string          `json:"method"`

@@ -102,7 +102,7 @@ func (s *sender) sendFiles(ctx context.Context) error {
 			progress.clear()
 			s.summary(progress)
 			if b, ok := errors.AsType[*brokenStream](err); ok {
-				return b.fault(s.flags.files[i:])
+				return b.fault(s.resume(s.flags.files[i:]))
 			}
 			return err
 		}
@@ -116,6 +116,21 @@ func (s *sender) sendFiles(ctx context.Context) error {
 		return exitQuietly(ExitTryAgain)
 	}
 	return exitQuietly(ExitFailure)
+}
+
+// resume is the command line that sends files to the same daemon.
+func (s *sender) resume(files []string) []string {
+	command := []string{programName, "send"}
+	if s.configPath != "" {
+		command = append(command, "--config", s.configPath)
+	}
+	if s.flags.socket != "" {
+		command = append(command, "--socket", s.flags.socket)
+	}
+	for _, f := range files {
+		command = append(command, "-f", f)
+	}
+	return command
 }
 
 func (s *sender) sendFile(ctx context.Context, name string, skip int64, p *progress) error {

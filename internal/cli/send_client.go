@@ -83,9 +83,9 @@ func (ans *answer) fault(what string) error {
 	f := &fault{code: ExitFailure, err: fmt.Errorf("%s was rejected: %s", what, ans.reason())}
 	switch {
 	case ans.tryAgain():
-		f.code, f.hint = ExitTryAgain, "try again later; peanuts-relay status says what is full"
+		f.code, f.hint = ExitTryAgain, "try again later; peanuts-relay status says what is wrong"
 		if ans.retryAfter != "" {
-			f.hint = "try again in " + ans.retryAfter + " s; peanuts-relay status says what is full"
+			f.hint = "try again in " + ans.retryAfter + " s; peanuts-relay status says what is wrong"
 		}
 	case ans.Status == http.StatusForbidden:
 		f.code, f.hint = ExitPermission, "listen.allow_uids names the users that may hand in events"

@@ -14,7 +14,6 @@ import (
 // eventFlags describe one event.
 type eventFlags struct {
 	helper, event, entry string
-	set, setString       []string
 	user, id, timestamp  string
 	idempotencyKey       string
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // window bounds how many events are under way without an answer, and with it
@@ -25,16 +26,16 @@ type brokenStream struct {
 
 func (b *brokenStream) Error() string { return b.err.Error() }
 
-// fault says up to where the input was taken and how to resume. files are the
-// one that broke and those after it.
-func (b *brokenStream) fault(files []string) error {
-	command := "peanuts-relay send"
-	for _, f := range files {
-		command += " -f " + shellWord(f)
+// fault says up to where the input was taken and how to resume, given the rest
+// of the command line as the words that it was made of.
+func (b *brokenStream) fault(command []string) error {
+	for i, word := range command {
+		command[i] = shellWord(word)
 	}
-	hint := fmt.Sprintf("no line of %s was answered; resume with: %s", b.name, command)
+	resume := strings.Join(command, " ")
+	hint := fmt.Sprintf("no line of %s was answered; resume with: %s", b.name, resume)
 	if b.answered > 0 {
-		hint = fmt.Sprintf("%s was answered up to line %d; resume with: %s --skip %d", b.name, b.answered, command, b.answered)
+		hint = fmt.Sprintf("%s was answered up to line %d; resume with: %s --skip %d", b.name, b.answered, resume, b.answered)
 	}
 	if b.unknown {
 		hint += "\n  lines after it may have been accepted without an answer: those with an \"id\" are not accepted twice"

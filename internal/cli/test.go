@@ -61,7 +61,8 @@ func (a *app) printTest(t *rest.TestResult) {
 		for _, h := range r.Headers {
 			fmt.Fprintf(a.Out, "< %s: %s\n", oneLine(h.Name), oneLine(h.Value))
 		}
-		printExcerpt(a.Out, r)
+		fmt.Fprintln(a.Out, "<")
+		printExcerpt(a.Out, "< ", r)
 	}
 	a.section("Timings")
 	p := a.fields()

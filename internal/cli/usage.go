@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,10 +65,8 @@ func wantArgs(least, most int, what string) cobra.PositionalArgs {
 
 // oneOf checks the value of a flag that takes one of a few words.
 func oneOf(cmd *cobra.Command, flag, value string, words []string) error {
-	for _, w := range words {
-		if w == value {
-			return nil
-		}
+	if slices.Contains(words, value) {
+		return nil
 	}
 	return usagef(didYouMean(event.Suggest(value, words))+seeHelp(cmd), "--%s %q: want %s", flag, value, strings.Join(words, ", "))
 }

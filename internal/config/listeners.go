@@ -1,6 +1,11 @@
 package config
 
-import "os"
+import (
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // Listeners reads where the daemon of the file at path ("" searches as [Find]
 // does) listens, for programs that talk to it. It reads the drop-ins too and
@@ -14,29 +19,46 @@ func Listeners(path string) (events, admin string, err error) {
 			return "", "", err
 		}
 	}
-	l := newLoader(Options{Path: path, LookupEnv: os.LookupEnv, Getuid: os.Getuid})
+	l := newLoader(Options{Path: path, LookupEnv: os.LookupEnv, Getuid: func() int { return daemonUser(path) }})
 	raw := l.merge()
-	if l.root == nil || l.broken {
-		l.finish()
-		return "", "", l.report.Err()
-	}
-	l.report.Findings, l.framed, l.failed = nil, nil, map[string]bool{} // of other keys
-	section, _ := raw["listen"].(map[string]any)
-	at := l.root.children["listen"]
-	if at == nil || !at.isMap() {
-		at = &place{src: l.root.src, val: l.root.val}
-	}
-	value := func(name string) string {
-		k := model().child("listen").child(name)
-		child := at.children[name]
-		if child == nil {
-			text, _ := l.absent(k, at, []string{"listen", name}).(string)
-			return text
+	cfg := &Config{}
+	if l.root != nil {
+		if err := assign(cfg, map[string]any{"listen": l.listeners(raw)}); err != nil {
+			l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
 		}
-		text, _ := l.convert(k, section[name], child, []string{"listen", name}).(string)
-		return text
 	}
-	events, admin = value("events"), value("admin")
 	l.finish()
-	return events, admin, l.report.Err()
+	about := &Report{}
+	for _, f := range l.report.Findings {
+		if slices.Contains([]string{"", "/listen", "/listen/events", "/listen/admin"}, f.Path) {
+			about.Findings = append(about.Findings, f)
+		}
+	}
+	if err := about.Err(); err != nil {
+		return "", "", err
+	}
+	return cfg.Listen.Events, cfg.Listen.Admin, nil
+}
+
+// listeners converts the two keys and no other.
+func (l *loader) listeners(raw map[string]any) any {
+	two := *model().child("listen")
+	two.fields = []*key{two.child("events"), two.child("admin")}
+	if at := l.root.children["listen"]; at != nil {
+		return l.convert(&two, raw["listen"], at, []string{"listen"})
+	}
+	return l.absent(&two, l.root, []string{"listen"})
+}
+
+// daemonUser is the user by whom the defaults of the paths go: whoever asks, for
+// a file of their own, and root, who has the system's paths, for a file that
+// somebody else put there. A service has the same paths as root, see
+// [loader.runtimeDir].
+func daemonUser(path string) int {
+	uid := os.Getuid()
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && int(st.Uid) != uid {
+		return 0
+	}
+	return uid
 }

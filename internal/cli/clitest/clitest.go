@@ -38,8 +38,8 @@ const pollEvery = 20 * time.Millisecond
 //	waitfor URL                          until it answers 200
 //	fill FILE...                         replaces @NAME@ by the variable of that name
 //	freeport NAME                        sets NAME to 127.0.0.1:PORT
-//	post URL FILE NAME:VALUE...          posts the file with headers; "status" tells the answer, the body is in the file post.out
-//	status CODE                          the last post was answered so
+//	post URL FILE [NAME:VALUE...]        posts the file with these headers; the answer's body is in the file post.out
+//	[!] status CODE                      the last post was answered so
 func Params(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,
