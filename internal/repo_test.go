@@ -26,8 +26,9 @@ const module = "github.com/peanutsapp/peanuts-relay"
 var imports = map[string][]string{
 	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue", "internal/unixsock"},
 
-	"internal/cli":   {"internal/config", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/delivery"},
-	"internal/relay": {"internal/api", "internal/adminclient", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/id", "internal/ingest", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "internal/unixsock"},
+	"internal/cli":         {"internal/config", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
+	"internal/cli/clitest": {},
+	"internal/relay":       {"internal/api", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/id", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/secret", "internal/signing", "internal/unixsock"},
 
 	"internal/config":     {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/config/gen": {"internal/config"},
@@ -35,8 +36,9 @@ var imports = map[string][]string{
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
 	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/secret", "internal/signing"},
-	"internal/api":         {"internal/adminclient", "internal/delivery", "internal/id", "internal/queue", "internal/httpsink", "internal/event"},
-	"internal/adminclient": {},
+	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret"},
+	"internal/adminclient": {"internal/rest"},
+	"internal/rest":        {},
 
 	"internal/queue":    {"internal/delivery", "internal/id"},
 	"internal/retry":    {"internal/delivery"},
@@ -64,7 +66,7 @@ var owners = map[string][]string{
 	"code.dny.dev/ssrf":                {"internal/egress"},
 	"github.com/coreos/go-systemd/v22": {"internal/unixsock", "internal/relay", "internal/cli"},
 	"github.com/santhosh-tekuri":       {},
-	"github.com/rogpeppe/go-internal":  {},
+	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }

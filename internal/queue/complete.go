@@ -133,6 +133,7 @@ func (g *group) complete(c *Completion) {
 	raw := g.get(key)
 	if raw == nil || g.s.lanes[d.Lane] == nil {
 		g.s.log.Warn("outcome of a delivery that is not pending was ignored", "lane", d.Lane, "seq", d.Seq)
+		g.changed(d, a) // the dispatcher waits to hear of every completion
 		return
 	}
 	row, err := decodePending(key, raw)

@@ -103,7 +103,6 @@ type relay struct {
 
 	current  atomic.Pointer[snapshot]
 	gate     atomic.Pointer[gateState]
-	unstable atomic.Int64
 	fatal    chan error
 	stopping atomic.Bool
 }
