@@ -15,8 +15,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"peanuts-relay": func() { os.Exit(run()) }})
 }
 
-// TestSessions runs testdata/*.txt: what a user does with the program, from
+// TestSessions runs testdata/sessions/*.txt: what a user does with the program, from
 // start to stop. Package clitest describes the commands they may use.
 func TestSessions(t *testing.T) {
-	testscript.Run(t, clitest.Params("testdata"))
+	testscript.Run(t, clitest.Params("testdata/sessions"))
 }
