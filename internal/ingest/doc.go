@@ -5,7 +5,8 @@
 //
 //   - 202 and 200 are written only after [Store.Accept] returned, that is after
 //     the event and all its deliveries are durable. Every other answer means
-//     that nothing of the event was taken.
+//     that nothing of the event was taken, except queue_stopped: a store that
+//     failed cannot tell.
 //   - In a stream, results come in the order of the lines, one for each line
 //     that is not blank, each only after its own event is durable. Events of one
 //     stream are accepted in its order. A bad line costs only itself. A line that

@@ -95,7 +95,7 @@ func ofQueue(err error) *failure {
 			"this id or Idempotency-Key came with another event in the last 24 hours; a repeat must say the same, another event needs another id").of("id")
 	case errors.Is(err, queue.ErrStopped):
 		return fail(http.StatusServiceUnavailable, CodeQueueStopped,
-			"the queue stopped; nothing of this event was taken; try again when the daemon is back").after(retryRestart)
+			"the queue stopped before it could say whether this event is on disk; send it again with the same id when the daemon is back").after(retryRestart)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fail(http.StatusServiceUnavailable, CodeClientGone, "the client left; nothing of this event was taken")
 	}

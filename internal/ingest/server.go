@@ -29,6 +29,8 @@ const (
 	// maxHeader bounds request line and headers together; net/http allows 4 KiB
 	// more.
 	maxHeader = 16 << 10
+	// cutWait is how long handlers get to notice that their connections are cut.
+	cutWait = 2 * time.Second
 	// spareConns are taken beyond the limit only to be told about it.
 	spareConns = 16
 
@@ -177,8 +179,9 @@ func (s *Server) Serve(l net.Listener) error {
 
 // Shutdown stops: listeners are closed at once, requests under way are finished,
 // streams answer what they have read, say so in a last line and end. When ctx
-// ends first, connections are cut. Either way no handler runs any more on
-// return, provided that Accept returns; the error is ctx's.
+// ends first, connections are cut; the error is ctx's then. On return no handler
+// runs any more, unless the store has kept one for longer than two seconds
+// after that.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
@@ -186,13 +189,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		st.conn.interrupt()
 	}
 	s.mu.Unlock()
-	err := s.http.Shutdown(ctx)
-	if err != nil {
+	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
-		err = fmt.Errorf("shut the events socket down: %w", err)
+		idle := make(chan struct{})
+		go func() {
+			s.handlers.Wait()
+			close(idle)
+		}()
+		select {
+		case <-idle:
+		case <-time.After(cutWait):
+		}
+		return fmt.Errorf("shut the events socket down: %w", err)
 	}
-	s.handlers.Wait()
-	return err
+	s.handlers.Wait() // they have answered; only their last lines are left
+	return nil
 }
 
 // begin registers a request; false: the server is stopping and waits only for
