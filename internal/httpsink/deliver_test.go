@@ -118,6 +118,41 @@ func TestOwnHeadersMayReplaceContentTypeAndUserAgent(t *testing.T) {
 	}
 }
 
+// A second packet would cost the receiver a second read, and us a second write.
+func TestAnOrdinaryRequestIsOneWrite(t *testing.T) {
+	sizes := make(chan int, 1)
+	addr := rawServer(t, func(c net.Conn, _ int) {
+		buf := make([]byte, 64<<10)
+		n, _ := c.Read(buf)
+		sizes <- n
+		_, _ = io.WriteString(c, ok200+"Content-Length: 0\r\n\r\n")
+		untilClosed(c)
+	})
+	s := newSink(t, "http://"+addr, nil)
+	writes := make(chan int, 10)
+	dial := s.transport.DialContext
+	s.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		return countingConn{c, writes}, err
+	}
+	if a := deliver(t, s, outbound()); a.Outcome != delivery.Delivered {
+		t.Fatal(a.Error)
+	}
+	if n := len(writes); n != 1 || <-writes != <-sizes {
+		t.Errorf("%d writes", n)
+	}
+}
+
+type countingConn struct {
+	net.Conn
+	writes chan int
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	c.writes <- len(p)
+	return c.Conn.Write(p)
+}
+
 func TestAnEmptyPayloadIsSent(t *testing.T) {
 	url, got := wire(t)
 	o := outbound()

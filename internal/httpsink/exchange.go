@@ -22,7 +22,9 @@ import (
 type exchange struct {
 	header http.Header
 	values struct{ event, eventID, delivery, attempt [1]string }
-	body   payload
+	data   []byte
+	reader bytes.Reader
+	body   io.ReadCloser // over reader; see newExchange
 	rewind func() (io.ReadCloser, error)
 	hooks  httptrace.ClientTrace
 
@@ -40,27 +42,16 @@ type traced struct {
 	firstAt time.Time
 }
 
-// payload is a request body that net/http can rewind.
-type payload struct {
-	bytes.Reader
-	data []byte
-}
-
-func (*payload) Close() error { return nil }
-
-func (p *payload) again() (io.ReadCloser, error) {
-	q := &payload{data: p.data}
-	q.Reset(p.data)
-	return q, nil
-}
-
 func (s *Sink) newExchange() *exchange {
 	x := &exchange{header: maps.Clone(s.template.Header)}
 	x.header[headerEvent] = x.values.event[:]
 	x.header[headerEventID] = x.values.eventID[:]
 	x.header[headerDelivery] = x.values.delivery[:]
 	x.header[headerAttempt] = x.values.attempt[:]
-	x.rewind = x.body.again
+	// net/http sends headers and body in one packet only when it knows the type
+	// of the body to be in memory, and it knows this combination.
+	x.body = io.NopCloser(&x.reader)
+	x.rewind = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.data)), nil }
 	x.hooks = httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			x.mu.Lock()
@@ -105,16 +96,16 @@ func (x *exchange) prepare(o *delivery.Outbound, sigs []delivery.Header) {
 	if o.Test {
 		x.header[headerTest] = []string{"true"}
 	}
-	x.body.data = o.Payload
-	x.body.Reset(o.Payload)
+	x.data = o.Payload
+	x.reader.Reset(o.Payload)
 	x.traced = traced{}
 }
 
 // release drops the references to the delivery, so that an idle pool holds no
 // payload.
 func (x *exchange) release() {
-	x.body.data = nil
-	x.body.Reset(nil)
+	x.data = nil
+	x.reader.Reset(nil)
 	x.traced = traced{}
 }
 
@@ -145,12 +136,12 @@ func (x *exchange) stale(err error) bool {
 func (s *Sink) request(ctx context.Context, x *exchange) *http.Request {
 	req := s.template.WithContext(ctx)
 	req.Header = x.header
-	req.ContentLength = int64(len(x.body.data))
+	req.ContentLength = int64(len(x.data))
 	if req.ContentLength == 0 {
 		req.Body = http.NoBody
 		return req
 	}
-	req.Body = &x.body
+	req.Body = x.body
 	req.GetBody = x.rewind
 	return req
 }

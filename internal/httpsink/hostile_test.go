@@ -82,6 +82,7 @@ func drip(begin, piece string) func(net.Conn, int) {
 
 const ok200 = "HTTP/1.1 200 OK\r\n"
 
+// hostileReceivers is long because it is a table.
 func hostileReceivers() []hostile {
 	truncated := func(t *testing.T, a *delivery.Attempt) {
 		if !a.BodyTruncated {
@@ -264,6 +265,7 @@ func tlsServer(t *testing.T, config *tls.Config) string {
 	})
 }
 
+// TestHostileTLS is long because it is two tables.
 func TestHostileTLS(t *testing.T) {
 	ca := newAuthority(t)
 	trust := func(o *Options) { o.TLS.CAFile = ca.file(t) }

@@ -213,14 +213,18 @@ func (s *Signer) signStandard(id, timestamp string, payload []byte) string {
 	return first + " " + s.standard[1].standard(id, timestamp, payload)
 }
 
-// HeaderNames are all headers that a signature may set, that of a rotation
-// included; nil for a spec that New would refuse.
+// HeaderNames are the headers of a signature, the one with the signature last;
+// nil for a spec that New would refuse. In a rotation Peanuts and Hex set one
+// more, with [PreviousSuffix].
 func HeaderNames(spec Spec) []string {
 	r, err := resolve(spec)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil
+	case r.scheme == Standard:
+		return r.names()
 	}
-	return r.names()
+	return []string{r.signature}
 }
 
 func (r resolved) names() []string {

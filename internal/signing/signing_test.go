@@ -129,6 +129,20 @@ func TestEachSchemeWritesItsHeader(t *testing.T) {
 	}
 }
 
+func TestTheHeadersOfASignatureAreNamed(t *testing.T) {
+	for spec, want := range map[signing.Spec][]string{
+		{Scheme: signing.Peanuts}:                            {"X-Peanuts-Signature"},
+		{Scheme: signing.Hex, Header: "X-Sig"}:               {"X-Sig"},
+		{Scheme: signing.Standard}:                           {"webhook-id", "webhook-timestamp", "webhook-signature"},
+		{Scheme: signing.Standard, Header: "Svix-Signature"}: {"Svix-id", "Svix-timestamp", "Svix-Signature"},
+		{Scheme: "md5"}:                                      nil,
+	} {
+		if got := signing.HeaderNames(spec); !slices.Equal(got, want) {
+			t.Errorf("%v: %v, want %v", spec, got, want)
+		}
+	}
+}
+
 func standard(t *testing.T, sec, text string) string {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(sec, "whsec_"))
 	if err != nil {
