@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func TestErrorTableIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events, _, _ := strings.Cut(string(doc), "# Admin socket")
+	events, _, _ := strings.Cut(string(doc), "# The admin API")
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| (?:line )?\\d{3} \\| `([a-z0-9_]+)` \\|").FindAllStringSubmatch(events, -1) {
 		documented[m[1]] = true
@@ -102,7 +103,14 @@ func TestErrorTableIsComplete(t *testing.T) {
 	if len(declared) < 25 {
 		t.Fatalf("only %d codes found", len(declared))
 	}
+	counted := codes()
+	if len(counted) != len(declared)+1 {
+		t.Errorf("%d codes are counted, %d exist", len(counted), len(declared)+1)
+	}
 	for code := range declared {
+		if !slices.Contains(counted, code) {
+			t.Errorf("%s is not counted from the start", code)
+		}
 		if !documented[code] {
 			t.Errorf("%s is not documented", code)
 		}

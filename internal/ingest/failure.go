@@ -37,6 +37,14 @@ const (
 	CodeNoSpace       = "no_space"               // 507
 )
 
+// codes lists every code there is, so that each is counted from the start.
+func codes() []string {
+	return []string{
+		event.CodeInvalidJSON, event.CodeInvalidUTF8, event.CodeDuplicateKey, event.CodeTooDeep, event.CodeUnknownField, event.CodeMissingField, event.CodeWrongType, event.CodeTooLong, event.CodeBadID, event.CodeBadTime, event.CodeUnknownEvent, event.CodeFieldType,
+		CodeBadKey, CodeIncomplete, CodePeer, CodeNotFound, CodeMethod, CodeTimeout, CodeConflict, CodeTooLarge, CodeMediaType, CodeUnknownHelper, CodeKeyMismatch, CodeQueueFull, CodeQueueStopped, CodeUnavailable, CodeClientGone, CodeBusy, CodeTooManyConns, CodeShuttingDown, CodeNoSpace,
+	}
+}
+
 const mostHelpersInAnswer = 20
 
 // How long to wait before trying again, in seconds.

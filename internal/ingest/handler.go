@@ -199,6 +199,9 @@ func (s *Server) count(it *item) {
 		s.metrics.duplicates.Add(1)
 	default:
 		s.metrics.accepted.Add(1)
+		if it.ev.Unstable {
+			s.metrics.unstable.Add(1)
+		}
 	}
 }
 

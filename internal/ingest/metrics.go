@@ -11,7 +11,8 @@ import (
 type Counters struct {
 	Accepted   int64            // events made durable, repeats not counted
 	Duplicates int64            // repeats answered with the first answer
-	Rejected   map[string]int64 // refused events and requests by code; the caller's
+	Unstable   int64            // of the accepted ones, those with a number that JavaScript does not keep
+	Rejected   map[string]int64 // refused events and requests by code, every code there is; the caller's
 	Bytes      int64            // of bodies and lines read
 	Requests   int64            // HTTP requests, a stream being one
 
@@ -21,8 +22,8 @@ type Counters struct {
 }
 
 type metrics struct {
-	accepted, duplicates, bytes, requests atomic.Int64
-	inFlight, streams, connections        atomic.Int64
+	accepted, duplicates, unstable, bytes, requests atomic.Int64
+	inFlight, streams, connections                  atomic.Int64
 
 	mu       sync.Mutex
 	rejected map[string]int64 // keys are code constants, so it stays small
@@ -37,11 +38,15 @@ func (m *metrics) reject(code string) {
 // Metrics returns the counters. It may be called at any time.
 func (s *Server) Metrics() Counters {
 	m := &s.metrics
+	rejected := map[string]int64{}
+	for _, code := range codes() {
+		rejected[code] = 0
+	}
 	m.mu.Lock()
-	rejected := maps.Clone(m.rejected)
+	maps.Copy(rejected, m.rejected)
 	m.mu.Unlock()
 	return Counters{
-		Accepted: m.accepted.Load(), Duplicates: m.duplicates.Load(), Rejected: rejected,
+		Accepted: m.accepted.Load(), Duplicates: m.duplicates.Load(), Unstable: m.unstable.Load(), Rejected: rejected,
 		Bytes: m.bytes.Load(), Requests: m.requests.Load(),
 		InFlight: m.inFlight.Load(), Streams: m.streams.Load(), Connections: m.connections.Load(),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"os"
@@ -66,6 +67,10 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(defaultMemoryLimit)
 	}
+	// net/http tells of a receiver's stray bytes through the standard logger; what
+	// a receiver wrote belongs to nobody's log above Debug.
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(r.log.Handler(), slog.LevelDebug).Writer())
 	events, admin, err := r.listen()
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func (r *relay) ready() error { return r.gate.Load().err }
 
 func (r *relay) ingestStatus() rest.Ingest {
 	m := r.ingest.Metrics()
-	out := rest.Ingest{Accepted: uint64(m.Accepted), Duplicates: uint64(m.Duplicates)}
+	out := rest.Ingest{Accepted: uint64(m.Accepted), Duplicates: uint64(m.Duplicates), Unstable: uint64(m.Unstable)}
 	for _, reason := range slices.Sorted(maps.Keys(m.Rejected)) {
 		out.Rejected = append(out.Rejected, rest.Rejected{Reason: reason, Count: uint64(m.Rejected[reason])})
 	}
