@@ -207,13 +207,14 @@ func checkStructs(t *testing.T, f goFile, d *ast.GenDecl) {
 		for _, field := range st.Fields.List {
 			n += max(1, len(field.Names))
 		}
-		doc := d.Doc.Text() + ts.Doc.Text() + ts.Comment.Text()
+		var doc strings.Builder
+		doc.WriteString(d.Doc.Text() + ts.Doc.Text() + ts.Comment.Text())
 		for _, c := range f.ast.Comments {
 			if c.Pos() > ts.Pos() && c.End() < ts.End() {
-				doc += c.Text()
+				doc.WriteString(c.Text())
 			}
 		}
-		if n > 15 && len(strings.Fields(doc)) < 8 {
+		if n > 15 && len(strings.Fields(doc.String())) < 8 {
 			t.Errorf("%s: struct %s has %d fields and no comment that says why", f.name, ts.Name.Name, n)
 		}
 	}
