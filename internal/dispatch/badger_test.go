@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -46,10 +47,7 @@ func (s *site) open(lanes int) {
 			if d := d.Load(); d != nil {
 				d.Changed(cs)
 			}
-			select {
-			case s.changed <- struct{}{}:
-			default:
-			}
+			s.signal()
 		},
 		OnFatal: func(err error) { s.t.Errorf("storage error: %v", err) },
 	})
@@ -69,7 +67,7 @@ func (s *site) open(lanes int) {
 	for _, n := range names {
 		s.lanes = append(s.lanes, byName[n])
 	}
-	s.d = New(Options{Store: store, StoreID: store.StoreID(), ringSize: 8})
+	s.d = New(Options{Store: announced{store, s}, StoreID: store.StoreID(), ringSize: 8})
 	d.Store(s.d)
 }
 
@@ -114,14 +112,55 @@ func (s *site) accept(n int) []uint64 {
 // wait returns when what is pending in the store has become n or less.
 func (s *site) wait(n int64) {
 	s.t.Helper()
+	s.await(fmt.Sprintf("at most %d pending", n), func() bool { return s.store.Stats().Pending <= n })
+}
+
+// await returns when done says so; it is asked after every commit that changed a
+// delivery and after every step of a replay.
+func (s *site) await(what string, done func() bool) {
+	s.t.Helper()
 	deadline := time.After(30 * time.Second)
-	for s.store.Stats().Pending > n {
+	for !done() {
 		select {
 		case <-s.changed:
 		case <-deadline:
-			s.t.Fatalf("%d are still pending after 30 s, want %d", s.store.Stats().Pending, n)
+			s.t.Fatalf("waited 30 s for %s\n%s", what, s.state())
 		}
 	}
+}
+
+func (s *site) signal() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// announced signals also the step that ends a replay, which changes no
+// delivery and so is in no report of the store.
+type announced struct {
+	*queue.Store
+	s *site
+}
+
+func (a announced) StepReplay(ctx context.Context, id string, limit int) ([]queue.Delivery, bool, error) {
+	defer a.s.signal()
+	return a.Store.StepReplay(ctx, id, limit)
+}
+
+// state describes the lanes, for a test that waits in vain.
+func (s *site) state() string {
+	var b strings.Builder
+	for _, num := range s.lanes {
+		l := s.d.table.Load().lanes[num]
+		l.mu.Lock()
+		fmt.Fprintf(&b, "lane %d: %d workers, %d in flight, %d live, %d replays, owned %v, ready %+v, waiting %d %d %d, returning %d %v, halt %+v\n",
+			num, l.workers, l.inFlight, l.live(), l.back.replays.len(), l.owned.m, l.ready.cursor, l.waiting.cursorDue, l.waiting.next, s.store.Now(),
+			l.back.cursor, l.back.more, l.halt)
+		l.mu.Unlock()
+	}
+	fmt.Fprintf(&b, "%+v", s.store.Stats())
+	return b.String()
 }
 
 func (s *site) apply(f answer, hold delivery.HoldReason, schedule ...time.Duration) {
@@ -243,22 +282,13 @@ func TestOnBadgerAReplayIsResumedAfterAReopen(t *testing.T) {
 	if err != nil || job.Matched != 400 {
 		t.Fatalf("%+v %v", job, err)
 	}
-	for s.d.Replays()[0].Requeued < 20 {
-		<-s.changed
-	}
+	s.await("a part of the replay", func() bool { return s.d.Replays()[0].Requeued >= 20 })
 	s.close()
 	before := s.recv.count()
 	s.open(1)
 	s.apply(ok, "")
 	s.d.Start()
-	deadline := time.After(30 * time.Second)
-	for !s.d.Replays()[0].Done || s.store.Stats().Pending > 0 {
-		select {
-		case <-s.changed:
-		case <-deadline:
-			t.Fatalf("the replay is not done: %+v", s.d.Replays())
-		}
-	}
+	s.await("the end of the replay", func() bool { return s.d.Replays()[0].Done && s.store.Stats().Pending == 0 })
 	if n := s.recv.count(); n != 800 || before > 780 {
 		t.Errorf("%d attempts, want 800 (%d before the reopen)", n, before)
 	}
@@ -279,9 +309,7 @@ func TestOnBadgerAnOperatorRetriesAndDrops(t *testing.T) {
 	}, "", time.Hour)
 	s.d.Start()
 	seqs := s.accept(40)
-	for s.recv.count() < 40 {
-		<-s.changed
-	}
+	s.await("40 failures", func() bool { return s.recv.count() >= 40 })
 	close(back)
 	for i, seq := range seqs {
 		var err error

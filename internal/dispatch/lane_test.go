@@ -249,6 +249,25 @@ func TestNewSettingsEndTheHoldOfAMisconfiguredSink(t *testing.T) {
 	})
 }
 
+func TestADeliveryThatCameBackIsFoundAlthoughTheLaneReopenedBeforeItsCommit(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		w.store.flush = time.Second
+		bad := func(_ context.Context, _ *delivery.Outbound, a *delivery.Attempt) { a.Outcome = delivery.Misconfigured }
+		w.d.Apply([]*Target{target(1, 1, w.recv.sink("a", bad))})
+		w.d.Start()
+		seq := w.store.accept(3, 1)[0]
+		time.Sleep(100 * time.Millisecond)
+		fixed := target(1, 1, w.recv.sink("b", ok))
+		fixed.Generation = 2
+		w.d.Apply([]*Target{fixed}) // the scan from the mark passes over the first: its attempt is not recorded yet
+		time.Sleep(3 * time.Second)
+		w.wantCounts(1, 0, 3, 0)
+		if log := w.store.attempts(1, seq); len(log) != 2 || log[0].Rule != delivery.RuleMisconfigured || log[1].Number != 1 {
+			t.Errorf("log: %+v", log)
+		}
+	})
+}
+
 func TestAProbeWithNothingPendingWaitsForTheNextDelivery(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
 		begin := time.Now()

@@ -350,3 +350,33 @@ func TestARetryThatMemoryHasNoRoomForIsFoundAlthoughAScanIsUnderWay(t *testing.T
 		w.wantCounts(1, 0, 5, 5)
 	})
 }
+
+// reluctant gives up every drop after a while.
+type reluctant struct{ *memStore }
+
+var errReluctant = errors.New("not now")
+
+func (reluctant) Drop(context.Context, queue.Lane, uint64) error {
+	time.Sleep(time.Second)
+	return errReluctant
+}
+
+func TestADropThatFailsLeavesTheDeliveryToBeFoundAgain(t *testing.T) {
+	bubble(t, Options{ringSize: 4}, func(t *testing.T, w *world) {
+		w.d.store = reluctant{w.store}
+		w.d.Apply([]*Target{target(1, 1, w.recv.sink("a", after(20*time.Millisecond, ok)))})
+		w.d.Start()
+		seqs := w.store.accept(20, 1)
+		time.Sleep(10 * time.Millisecond)
+		// It is in the store only; the scans pass over it while the drop is under way.
+		if err := w.d.Drop(t.Context(), 1, seqs[15]); !errors.Is(err, errReluctant) {
+			t.Errorf("drop: %v", err)
+		}
+		if n := w.recv.count(); n != 19 {
+			t.Errorf("%d attempts while one is being dropped, want 19", n)
+		}
+		time.Sleep(time.Second)
+		w.onceEach(seqs)
+		w.wantCounts(1, 0, 20, 0)
+	})
+}
