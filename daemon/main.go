@@ -41,10 +41,10 @@ func exit(err error) error {
 		return nil
 	case format != nil:
 		return cli.WithExit(cli.ExitStoreFormat, err, "")
-	case errors.Is(err, relay.ErrStorage):
-		return cli.WithExit(cli.ExitStorage, err, "nothing that was acknowledged is lost; the supervisor starts the daemon again")
 	case errors.Is(err, fs.ErrPermission):
 		return cli.WithExit(cli.ExitPermission, err, "")
+	case errors.Is(err, relay.ErrStorage):
+		return cli.WithExit(cli.ExitStorage, err, "nothing that was acknowledged is lost; the supervisor starts the daemon again")
 	}
 	return err
 }

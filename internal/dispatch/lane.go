@@ -301,9 +301,9 @@ func (l *lane) settled(c *queue.Change) {
 	l.arm()
 }
 
-// dueSlack is how much earlier than computed here a row may be due, in ms: the
-// store counts from the time of its transaction, which may have begun before
-// the attempt ended.
+// dueSlack is how much earlier than computed here a row may be due, in ms. The
+// store counts from the call of Complete, which comes after the computation; the
+// slack is for one that counts from a little before.
 const dueSlack = 1000
 
 // noteDue remembers that a row became waiting, due about at.

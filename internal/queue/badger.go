@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -49,9 +50,14 @@ func badgerOptions(dir string, log *badgerLog) badger.Options {
 type badgerLog struct {
 	log    *slog.Logger
 	poison atomic.Pointer[error]
+	alarm  chan struct{} // closed with the first error, so that an idle store hears of it too
 	// unreadable is set by a damaged value-log entry. Badger keeps that file's
 	// lock then, so that collecting garbage in it would wait for ever.
 	unreadable atomic.Bool
+}
+
+func newBadgerLog(log *slog.Logger) *badgerLog {
+	return &badgerLog{log: log, alarm: make(chan struct{})}
 }
 
 func (l *badgerLog) Errorf(format string, args ...any) {
@@ -63,14 +69,35 @@ func (l *badgerLog) Errorf(format string, args ...any) {
 			return
 		}
 	}
+	l.stop(text)
+}
+
+// stop makes the first of these the last thing that the store did.
+func (l *badgerLog) stop(text string) {
 	err := fmt.Errorf("database reported: %s", clip(text, maxText))
-	l.poison.CompareAndSwap(nil, &err)
+	if l.poison.CompareAndSwap(nil, &err) {
+		close(l.alarm)
+	}
 	l.log.Error("database reported an error", "err", err)
 }
 
+// Warningf stops the store as well when the warning is about an error: Badger
+// only warns of a compaction that failed, and then goes on behind what may be a
+// hole in its list of files. That there was nothing to compact is no error.
 func (l *badgerLog) Warningf(format string, args ...any) {
-	l.log.Warn("database warning", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	for _, arg := range args {
+		if err, ok := arg.(error); ok && !nothingToCompact(err) {
+			l.stop(text)
+			return
+		}
+	}
+	l.log.Warn("database warning", "text", clip(text, maxText))
 }
+
+// nothingToCompact tells Badger's errFillTables (levels.go), which it does not
+// export, from a failure.
+func nothingToCompact(err error) bool { return strings.Contains(err.Error(), "Unable to fill tables") }
 
 // Badger's own information is about its inner workings.
 func (l *badgerLog) Infof(string, ...any)  {}
@@ -91,16 +118,16 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, *badgerLog, error) {
 	if err := sweepEmpty(dir, log); err != nil {
 		return nil, nil, err
 	}
-	bl := &badgerLog{log: log}
+	bl := newBadgerLog(log)
 	db, err := badger.Open(badgerOptions(dir, bl))
 	if err != nil {
 		log.Warn("database did not open, trying once more", "err", err)
 		if err := sweepEmpty(dir, log); err != nil {
 			return nil, nil, err
 		}
-		bl = &badgerLog{log: log}
+		bl = newBadgerLog(log)
 		if db, err = badger.Open(badgerOptions(dir, bl)); err != nil {
-			return nil, nil, fmt.Errorf("open database %q: %w", dir, err)
+			return nil, nil, openFailed(dir, err)
 		}
 	}
 	if err := bl.poisoned(); err != nil {
@@ -108,6 +135,23 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, *badgerLog, error) {
 		return nil, nil, fmt.Errorf("open database %q: %w", dir, err)
 	}
 	return db, bl, nil
+}
+
+// openFailed tells a disk or a system that failed from a database that cannot be
+// read: the first may work at the next start, the second needs an operator.
+// Badger's errors are text (y.Wrap, error.go).
+func openFailed(dir string, err error) error {
+	for _, of := range [...]syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+		syscall.EROFS, syscall.EAGAIN, syscall.EINTR, syscall.EUCLEAN, syscall.ESHUTDOWN, syscall.EACCES, syscall.EPERM} {
+		if strings.Contains(err.Error(), of.Error()) {
+			return fmt.Errorf("open database %q: %w (%w)", dir, err, of)
+		}
+	}
+	if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+		return fmt.Errorf("open database %q: %w", dir, err)
+	}
+	return &FormatError{File: dir, What: "the database is damaged: " + clip(err.Error(), maxText),
+		Remedy: "keep a copy of the directory, then restore it from a backup, or move it away to start an empty queue"}
 }
 
 // sweepEmpty removes memtable and value-log files of no length: they never

@@ -129,6 +129,8 @@ func (s *Store) commitLoop() {
 			s.giveBack()
 		case err := <-c.space.finished:
 			s.gaveBack(err)
+		case <-s.blog.alarm:
+			s.fail(fmt.Errorf("queue %q: %w", s.opts.Dir, s.blog.poisoned()))
 		case <-s.closing:
 			return
 		}

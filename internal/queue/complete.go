@@ -95,7 +95,12 @@ func (c *completions) stop() {
 // An attempt that counts and is Pending moves the delivery to Waiting; one
 // that does not count (rate limited, misconfigured, interrupted) leaves it
 // where it is, and is kept in the log unless it was interrupted.
-func (s *Store) Complete(c Completion) { s.comps.add(c) }
+//
+// Attempt.NextIn counts from this call, however long the commit takes.
+func (s *Store) Complete(c Completion) {
+	c.at = s.Now()
+	s.comps.add(c)
+}
 
 func (s *Store) applyCompletions(g *group) {
 	const atOnce = 256
@@ -149,7 +154,7 @@ func (g *group) complete(c *Completion) {
 	case delivery.Pending:
 		g.putAttempt(d.Lane, d.Seq, a)
 		row.status, row.code, row.errText = a.Status, string(a.Code), a.Error
-		g.putWaiting(d.Lane, d.Seq, &row, a.NextIn)
+		g.putWaiting(d.Lane, d.Seq, &row, c.at+min(max(a.NextIn, 0), maxWait).Milliseconds())
 	default:
 		g.finish(a.State, d, &row, a, "")
 	}
@@ -193,8 +198,7 @@ func (g *group) removePending(lane Lane, track Track, key []byte, seq uint64, ch
 }
 
 // putWaiting adds the row of a delivery that is due later. Store.mu is held.
-func (g *group) putWaiting(lane Lane, seq uint64, row *pendingRow, in time.Duration) {
-	due := g.now + min(max(in, 0), maxWait).Milliseconds()
+func (g *group) putWaiting(lane Lane, seq uint64, row *pendingRow, due int64) {
 	row.ref = g.outOfExpiring(row.ref, seq)
 	start := len(g.arena)
 	g.arena = appendWaitingKey(g.arena, lane, due, seq)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,6 +143,53 @@ func TestAnErrorLineOfTheDatabaseStopsEverything(t *testing.T) {
 	if got := h.ready(lane); len(got) == 0 || got[0].Seq != 1 {
 		t.Errorf("what was acknowledged: %v", seqs(got))
 	}
+}
+
+// Badger works in the background too, and a store may have nothing to commit for
+// hours.
+func TestAnErrorLineStopsAnIdleStore(t *testing.T) {
+	for name, report := range map[string]func(*badgerLog){
+		"an error":            func(l *badgerLog) { l.Errorf("error flushing memtable to disk: %v, retrying", syscall.EIO) },
+		"a failed compaction": func(l *badgerLog) { l.Warningf("While running doCompact: %v\n", syscall.EIO) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t)
+			report(h.blog)
+			select {
+			case <-h.dead:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the store goes on")
+			}
+			if err := h.stopped(); !errors.Is(err, ErrStopped) {
+				t.Errorf("stopped: %v", err)
+			}
+		})
+	}
+}
+
+func TestAWarningWithoutAnErrorDoesNotStopTheStore(t *testing.T) {
+	h := newHarness(t)
+	h.blog.Warningf("While running doCompact with %+v. Error: %v\n", 1, errors.New("Unable to fill tables"))
+	h.blog.Warningf("MANIFEST delete: table %d has already been removed", 7)
+	h.accept(testEvent(1, h.lane("x.a")...))
+}
+
+// The committer may be busy for a while: copying forward, dropping a day.
+func TestTheTimeToARetryCountsFromTheOutcome(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	h.accept(testEvent(1, lane))
+	d, before := h.ready(lane)[0], h.Now()
+	err := h.do(t.Context(), func(*group) error {
+		h.finish(d, delivery.Pending, time.Minute)
+		h.clock.advance(5 * time.Second) // the group takes its time
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.settle()
+	mustEqual(t, "due", h.waiting(lane)[0].Due, before+time.Minute.Milliseconds())
 }
 
 func TestAnErrorLineAboutReadingAValueDoesNot(t *testing.T) {

@@ -80,9 +80,17 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// makeDir makes a directory that only its owner can enter, whatever the umask.
+// makeDir makes a directory that only its owner can enter, whatever the umask,
+// and those above it that are missing. Each is synced into the one above it: a
+// power cut must not take away a directory that holds what was acknowledged.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}

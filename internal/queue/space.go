@@ -92,7 +92,7 @@ func (s *Store) giveBack() {
 // compact must not run beside a DropPrefix: both stop and start Badger's
 // compactions. The committer sees to that.
 func (s *Store) compact() error {
-	if err := s.db.Flatten(1); err != nil {
+	if err := s.db.Flatten(1); err != nil && !nothingToCompact(err) {
 		return fmt.Errorf("compact: %w", err)
 	}
 	for range maxRewrites {

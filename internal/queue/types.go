@@ -112,6 +112,8 @@ type payloadRef struct {
 type Completion struct {
 	Delivery Delivery
 	Attempt  *delivery.Attempt // Attempt.State, .NextIn and .Rule decide where the delivery goes
+
+	at int64 // relay time of Complete; the time to a next attempt counts from it
 }
 
 // Summary is one row of the delivery log's listing.

@@ -17,8 +17,11 @@ import (
 // to say why it is not.
 type lateStore struct{ p atomic.Pointer[queue.Store] }
 
-// stateStarting is the state of a store that is not open yet.
-const stateStarting = "starting"
+// States of a store: not open yet, and stopped by a storage error or closed.
+const (
+	stateStarting = "starting"
+	stateStopped  = "stopped"
+)
 
 func (l *lateStore) set(s *queue.Store) { l.p.Store(s) }
 func (l *lateStore) get() *queue.Store  { return l.p.Load() }

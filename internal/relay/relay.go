@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"log/slog"
 	"net"
@@ -177,9 +178,6 @@ func (r *relay) build() error {
 // openStore opens the store, waiting for space as long as it takes: opening it
 // on a full disk would crash, and crash again after every restart.
 func (r *relay) openStore(ctx context.Context) error {
-	if err := os.MkdirAll(r.cfg.Queue.Dir, 0o700); err != nil {
-		return fmt.Errorf("make the queue's directory: %w", err)
-	}
 	for {
 		s, err := queue.Open(ctx, r.queueOptions())
 		if err == nil {
@@ -188,7 +186,7 @@ func (r *relay) openStore(ctx context.Context) error {
 		}
 		short, ok := errors.AsType[*queue.SpaceError](err)
 		if !ok {
-			return err
+			return ofStorage(err)
 		}
 		if state := r.gate.Load(); !errors.Is(state.err, short) {
 			if _, again := errors.AsType[*queue.SpaceError](state.err); !again {
@@ -202,6 +200,17 @@ func (r *relay) openStore(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// ofStorage wraps an error of the disk or of the database with ErrStorage.
+// What an operator must change first is none.
+func ofStorage(err error) error {
+	_, format := errors.AsType[*queue.FormatError](err)
+	_, locked := errors.AsType[*queue.LockedError](err)
+	if format || locked || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrStorage, err)
 }
 
 func (r *relay) queueOptions() queue.Options {
@@ -224,6 +233,9 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
 	r.dispatcher.set(d, r.store.get())
 	snap, targets, err := r.snapshot(ctx)
+	if errors.Is(err, queue.ErrStopped) {
+		return ofStorage(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -285,7 +297,11 @@ func (r *relay) stop() error {
 	errs = append(errs, step(closeTime, r.ingest.Shutdown))
 	r.space.stop()
 	if d := r.dispatcher.running(); d != nil {
-		if err := step(drainTime, d.Stop); err != nil {
+		drain := drainTime
+		if r.store.get().Stats().State == stateStopped {
+			drain = 0 // no outcome can be recorded: the next process repeats what is in flight
+		}
+		if err := step(drain, d.Stop); err != nil {
 			r.log.Warn("attempts were interrupted and stay pending", "err", err)
 		}
 	}
