@@ -20,7 +20,6 @@ type lateStore struct{ p atomic.Pointer[queue.Store] }
 // States of a store: not open yet, and stopped by a storage error or closed.
 const (
 	stateStarting = "starting"
-	stateStopped  = "stopped"
 )
 
 func (l *lateStore) set(s *queue.Store) { l.p.Store(s) }

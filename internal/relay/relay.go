@@ -1,15 +1,16 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log"
 	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,9 @@ const (
 	drainTime = 30 * time.Second
 	// closeTime bounds each of the other steps of stopping.
 	closeTime = 10 * time.Second
+	// hasteTime is the same once the store has failed: nothing that is waited for
+	// then can be recorded.
+	hasteTime = time.Second
 	// defaultMemoryLimit keeps the garbage collector from letting the heap
 	// double under a flood; GOMEMLIMIT overrides it.
 	defaultMemoryLimit = 112 << 20
@@ -58,20 +62,20 @@ type Options struct {
 	Digest  string   // over them
 	Notes   []string // warnings that the configuration got
 	Ready   func()   // called once everything runs; nil is nothing
+
+	drainTime time.Duration // tests: other than the constant
 }
 
 // Run is the daemon. It returns nil after ctx ended and everything was stopped
 // in order; *queue.FormatError when the data directory cannot be used;
 // ErrStorage after a storage error.
-func Run(ctx context.Context, cfg *config.Config, o Options) error {
-	r := newRelay(cfg, o)
+func Run(ctx context.Context, cfg *config.Config, o Options) error { return newRelay(cfg, o).run(ctx) }
+
+func (r *relay) run(ctx context.Context) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(defaultMemoryLimit)
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(defaultMemoryLimit))
 	}
-	// net/http tells of a receiver's stray bytes through the standard logger; what
-	// a receiver wrote belongs to nobody's log above Debug.
-	log.SetFlags(0)
-	log.SetOutput(slog.NewLogLogger(r.log.Handler(), slog.LevelDebug).Writer())
+	defer takeStandardLog(r.log)()
 	events, admin, err := r.listen()
 	if err != nil {
 		return err
@@ -80,17 +84,20 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 		return errors.Join(err, events.Close(), admin.Close())
 	}
 	served := make(chan error, 2)
-	go func() { served <- r.ingest.Serve(events) }()
-	go func() { served <- r.api.Serve(admin) }()
+	var servers sync.WaitGroup
+	servers.Go(func() { served <- r.ingest.Serve(events) })
+	servers.Go(func() { served <- r.api.Serve(admin) })
 
-	err = r.openStore(ctx)
+	err = r.openStore(ctx, served)
 	if err == nil {
 		err = r.deliver(ctx, served)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
-	return errors.Join(err, r.stop())
+	err = errors.Join(err, r.stop())
+	servers.Wait() // the socket files are gone when this returns
+	return err
 }
 
 // relay is the running daemon.
@@ -109,17 +116,25 @@ type relay struct {
 
 	current  atomic.Pointer[snapshot]
 	gate     atomic.Pointer[gateState]
-	fatal    chan error
 	stopping atomic.Bool
+
+	// storage ends with the store's first error, which is its cause.
+	storage       context.Context
+	storageFailed context.CancelCauseFunc
 }
 
 // gateState says why events cannot be taken; a nil err is open.
 type gateState struct{ err error }
 
-var errStarting = errors.New("the daemon is starting")
+var (
+	errStarting = errors.New("the daemon is starting")
+	errStopping = errors.New("the daemon is stopping")
+)
 
 func newRelay(cfg *config.Config, o Options) *relay {
-	r := &relay{Options: o, cfg: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), fatal: make(chan error, 1)}
+	r := &relay{Options: o, cfg: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed()}
+	r.drainTime = cmp.Or(r.drainTime, drainTime)
+	r.storage, r.storageFailed = context.WithCancelCause(context.Background())
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -177,7 +192,7 @@ func (r *relay) build() error {
 
 // openStore opens the store, waiting for space as long as it takes: opening it
 // on a full disk would crash, and crash again after every restart.
-func (r *relay) openStore(ctx context.Context) error {
+func (r *relay) openStore(ctx context.Context, served <-chan error) error {
 	for {
 		s, err := queue.Open(ctx, r.queueOptions())
 		if err == nil {
@@ -188,16 +203,16 @@ func (r *relay) openStore(ctx context.Context) error {
 		if !ok {
 			return ofStorage(err)
 		}
-		if state := r.gate.Load(); !errors.Is(state.err, short) {
-			if _, again := errors.AsType[*queue.SpaceError](state.err); !again {
-				r.log.Error("queue is not opened until there is space; events are answered 507", "err", short)
-			}
-			r.close(short)
+		if _, again := errors.AsType[*queue.SpaceError](r.ready()); !again {
+			r.log.Error("queue is not opened until there is space; events are answered 507", "err", short)
 		}
+		r.close(short)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Second):
+		case err := <-served:
+			return err
+		case <-time.After(spaceInterval):
 		}
 	}
 }
@@ -253,10 +268,10 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	case <-ctx.Done():
 		r.log.Info("stopping")
 		return ctx.Err()
-	case err := <-r.fatal:
-		return fmt.Errorf("%w: %w", ErrStorage, err)
+	case <-r.storage.Done():
+		return nil // stop reports it, whenever it happened
 	case err := <-served:
-		return fmt.Errorf("serve a socket: %w", err)
+		return err
 	}
 }
 
@@ -276,41 +291,55 @@ func (r *relay) onChange(cs []queue.Change) {
 	r.space.look()
 }
 
+// onFatal is called by the store with its first error. From here on nothing can
+// be recorded, so nothing more is delivered: what would be sent now is sent
+// again after the restart.
 func (r *relay) onFatal(err error) {
 	r.close(queue.ErrStopped)
-	select {
-	case r.fatal <- err:
-	default:
+	if d := r.dispatcher.running(); d != nil {
+		d.Pause(delivery.HoldStorage)
 	}
+	r.storageFailed(err)
 }
 
 // stop ends everything in the order in which work flows: nothing new comes in,
-// what is under way is finished, what it changed is committed.
+// what is under way is finished, what it changed is committed. A client or a
+// receiver that is too slow for that is cut off, which is no error. A storage
+// error cuts short what can no longer be recorded, also when it happens here.
 func (r *relay) stop() error {
 	r.stopping.Store(true)
 	step := func(limit time.Duration, f func(context.Context) error) error {
-		ctx, cancel := context.WithTimeoutCause(context.Background(), limit, delivery.ErrShutdown)
+		if r.storage.Err() != nil {
+			limit = min(limit, hasteTime)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		return f(ctx)
 	}
-	var errs []error
-	errs = append(errs, step(closeTime, r.ingest.Shutdown))
+	if err := step(closeTime, r.ingest.Shutdown); err != nil {
+		r.log.Warn("senders were cut off; their events were not accepted", "err", err)
+	}
 	r.space.stop()
 	if d := r.dispatcher.running(); d != nil {
-		drain := drainTime
-		if r.store.get().Stats().State == stateStopped {
-			drain = 0 // no outcome can be recorded: the next process repeats what is in flight
-		}
-		if err := step(drain, d.Stop); err != nil {
+		ctx, cancel := context.WithTimeoutCause(r.storage, r.drainTime, delivery.ErrShutdown)
+		if err := d.Stop(ctx); err != nil {
 			r.log.Warn("attempts were interrupted and stay pending", "err", err)
 		}
+		cancel()
 	}
-	errs = append(errs, step(closeTime, r.api.Shutdown))
+	if err := step(closeTime, r.api.Shutdown); err != nil {
+		r.log.Warn("admin clients were cut off", "err", err)
+	}
+	var err error
 	if s := r.store.get(); s != nil {
-		if err := step(closeTime, s.Close); err != nil && !errors.Is(err, queue.ErrStopped) {
-			errs = append(errs, err)
+		if err = step(closeTime, s.Close); errors.Is(err, queue.ErrStopped) {
+			err = nil // for the reason that is told below
 		}
 	}
+	if cause := context.Cause(r.storage); cause != nil {
+		err = errors.Join(fmt.Errorf("%w: %w", ErrStorage, cause), err)
+	}
+	r.storageFailed(nil)
 	r.log.Info("stopped")
-	return errors.Join(errs...)
+	return err
 }

@@ -38,8 +38,13 @@ func (r *relay) status() rest.Status {
 	return s
 }
 
-// ready says why events are not taken.
-func (r *relay) ready() error { return r.gate.Load().err }
+// ready says why events are not taken; nil = they are.
+func (r *relay) ready() error {
+	if r.stopping.Load() {
+		return errStopping
+	}
+	return r.gate.Load().err
+}
 
 func (r *relay) ingestStatus() rest.Ingest {
 	m := r.ingest.Metrics()
