@@ -61,6 +61,7 @@ type conn struct {
 	credErr error
 	excess  bool // beyond MaxConns: to be told so and closed
 
+	unread  []byte // read on the short way and left to net/http
 	closing sync.Once
 
 	// progress is when the client last sent or took something, or could not
@@ -156,6 +157,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		armed, err := c.arm()
 		if err != nil {
 			return 0, err
+		}
+		if len(c.unread) > 0 {
+			n := copy(p, c.unread)
+			c.unread = c.unread[n:]
+			return n, nil
 		}
 		n, err := c.Conn.Read(p)
 		if !armed {

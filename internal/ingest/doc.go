@@ -18,8 +18,8 @@
 //   - Every refusal of this package is JSON and has a stable code. (Bytes that
 //     are no HTTP at all are refused by net/http, in plain text.)
 //
-// Reading the source: server.go starts and stops, handler.go takes one request
-// apart, prepare.go makes a queue's event of a body, stream.go runs a stream of
+// Reading the source: server.go starts and stops, fast.go answers what nearly every
+// request looks like, handler.go takes any request apart, prepare.go makes a queue's event of a body, stream.go runs a stream of
 // lines, conn.go closes who stalls, failure.go has every refusal, answer.go
 // writes JSON.
 package ingest

@@ -93,7 +93,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit refuses what needs no look at the body.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, c *conn) *failure {
-	if len(s.o.AllowUIDs) > 0 && (c.credErr != nil || !slices.Contains(s.o.AllowUIDs, c.uid)) {
+	if s.forbidden(c) {
 		return fail(http.StatusForbidden, CodePeer, "user %d may not send events; listen.allow_uids does not list it", c.uid)
 	}
 	if c.excess {
@@ -113,6 +113,10 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, c *conn) *failure
 		return ofQueue(err)
 	}
 	return nil
+}
+
+func (s *Server) forbidden(c *conn) bool {
+	return len(s.o.AllowUIDs) > 0 && (c.credErr != nil || !slices.Contains(s.o.AllowUIDs, c.uid))
 }
 
 // mediaType is typeJSON or typeNDJSON.
@@ -161,13 +165,29 @@ func (s *Server) serveSingle(w http.ResponseWriter, r *http.Request, c *conn, ke
 		s.refuse(w, r, c, f)
 		return
 	}
+	f = s.take(q, key)
+	header := w.Header()
+	header["Content-Type"] = []string{typeJSON}
+	if f != nil {
+		s.explain(r.Context(), c, f)
+		setRetryAfter(header, f)
+		w.WriteHeader(f.status)
+	} else {
+		w.WriteHeader(statusOf(&q.it.ev))
+	}
+	q.out = s.appendAnswer(q.out[:0], q, f)
+	w.Write(q.out) // a client that is gone learns nothing; its repeat will
+}
+
+// take makes the event in q.body durable; nil means that it is.
+func (s *Server) take(q *request, key string) *failure {
 	started := s.clock()
 	s.metrics.bytes.Add(int64(len(q.body)))
 	q.it.reset(0)
 	q.scratch = s.prepare(&q.it, q.body, key, q.scratch)
 	if q.it.failure == nil {
-		// Without r.Context: net/http ends that when the client ends its half of
-		// the connection, as nc -N does, and still waits for the answer.
+		// Without the request's context: net/http ends that when the client ends
+		// its half of the connection, as nc -N does, and still waits for the answer.
 		if err := s.o.Store.Accept(context.Background(), q.evs); err != nil {
 			q.it.failure = ofQueue(err)
 		} else if q.it.ev.Err != nil {
@@ -175,19 +195,19 @@ func (s *Server) serveSingle(w http.ResponseWriter, r *http.Request, c *conn, ke
 		}
 	}
 	s.count(&q.it)
-	header := w.Header()
-	header["Content-Type"] = []string{typeJSON}
-	if f := q.it.failure; f != nil {
-		s.explain(r.Context(), c, f)
-		setRetryAfter(header, f)
-		w.WriteHeader(f.status)
-		q.out = append(appendError(append(q.out[:0], '{'), f, false), "}\n"...)
-	} else {
-		w.WriteHeader(statusOf(&q.it.ev))
-		q.out = append(s.appendAccepted(append(q.out[:0], '{'), &q.it), "}\n"...)
-	}
-	w.Write(q.out) // a client that is gone learns nothing; its repeat will
 	s.o.Observe(s.clock() - started)
+	return q.it.failure
+}
+
+// appendAnswer appends the body of the answer to a single event.
+func (s *Server) appendAnswer(dst []byte, q *request, f *failure) []byte {
+	dst = append(dst, '{')
+	if f != nil {
+		dst = appendError(dst, f, false)
+	} else {
+		dst = s.appendAccepted(dst, &q.it)
+	}
+	return append(dst, "}\n"...)
 }
 
 // count books the fate of one event.

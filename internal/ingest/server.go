@@ -107,6 +107,7 @@ type Webhook struct {
 type Server struct {
 	o       Options
 	http    *http.Server
+	fast    fastConns
 	epoch   time.Time // base of monotonic clock readings
 	metrics metrics
 
@@ -170,7 +171,16 @@ func New(o Options) *Server {
 // Any other return is the error that ended it. It may be called for several
 // listeners.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(newListener(s, l))
+	bounded := newListener(s, l)
+	rest := newHandover(bounded)
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		s.accept(bounded, rest)
+	}()
+	err := s.http.Serve(rest)
+	rest.Close()
+	<-accepting
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -189,8 +199,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		st.conn.interrupt()
 	}
 	s.mu.Unlock()
-	if err := s.http.Shutdown(ctx); err != nil {
+	s.fast.stop()
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		err = s.fast.ended(ctx)
+	}
+	if err != nil {
 		s.http.Close()
+		s.fast.cut()
 		idle := make(chan struct{})
 		go func() {
 			s.handlers.Wait()
