@@ -94,7 +94,7 @@ func rejections(list []rest.Rejected) string {
 
 func (a *app) laneTable(lanes []rest.Lane) *table {
 	t := &table{columns: []column{
-		{title: "WEBHOOK", least: 12}, {title: "STATE", least: 8, paint: paintState}, {title: "PENDING", right: true}, {title: "IN FLIGHT", right: true, drop: 1},
+		{title: "WEBHOOK", least: 16}, {title: "STATE", least: 14, paint: paintState}, {title: "PENDING", right: true}, {title: "IN FLIGHT", right: true, drop: 1},
 		{title: "SUCCESS", right: true, drop: 2}, {title: "FAILED", right: true}, {title: "NEXT ATTEMPT"},
 	}}
 	for _, l := range lanes {
