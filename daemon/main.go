@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -42,7 +43,7 @@ func exit(err error) error {
 	case format != nil:
 		return cli.WithExit(cli.ExitStoreFormat, err, "")
 	case errors.Is(err, fs.ErrPermission):
-		return cli.WithExit(cli.ExitPermission, err, "")
+		return cli.WithExit(cli.ExitPermission, err, fmt.Sprintf("the daemon runs as user %d; give that user access, or start it as the one who has it", os.Geteuid()))
 	case errors.Is(err, relay.ErrStorage):
 		return cli.WithExit(cli.ExitStorage, err, "nothing that was acknowledged is lost; the supervisor starts the daemon again")
 	}

@@ -110,6 +110,8 @@ func isFault(err error) bool {
 func refusal(e *adminclient.Error) error {
 	f := &fault{code: ExitFailure, err: e}
 	switch {
+	case e.Code == rest.CodeNotFound && e.Field == "": // a route, not an object
+		f.hint = "is the socket that of listen.admin, and the daemon of this version?"
 	case e.Code == rest.CodeNotFound:
 		f.hint = "peanuts-relay webhooks and peanuts-relay deliveries list what there is"
 	case e.Code == rest.CodeInFlight:

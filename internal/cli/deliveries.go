@@ -154,8 +154,9 @@ func (a *app) listDeliveries(ctx context.Context, c *adminclient.Client, q admin
 
 func (a *app) deliveryTable(rows []rest.Delivery) *table {
 	t := &table{columns: []column{
-		{title: "ACCEPTED"}, {title: "DELIVERY"}, {title: "WEBHOOK", least: 10}, {title: "EVENT", least: 8}, {title: "ENTRY", least: 6},
-		{title: "STATUS", paint: paintState}, {title: "CODE", right: true}, {title: "TRIES", right: true}, {title: "NEXT OR ERROR", least: 8},
+		{title: "ACCEPTED", short: a.shortClock, drop: 5}, {title: "DELIVERY"}, {title: "WEBHOOK", least: 10},
+		{title: "EVENT", least: 7, short: shortEvent, drop: 4}, {title: "ENTRY", least: 6, drop: 1}, {title: "STATUS", least: 7, paint: paintState},
+		{title: "CODE", right: true, drop: 3}, {title: "TRIES", right: true, drop: 2}, {title: "NEXT OR ERROR", least: 8, below: 30},
 	}}
 	for i := range rows {
 		d := &rows[i]

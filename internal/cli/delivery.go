@@ -110,6 +110,11 @@ func (a *app) printAttempt(t *rest.Attempt) {
 		fmt.Fprintf(a.Out, "      %s\n", oneLine(t.Error))
 	}
 	if t.Response != nil {
+		for _, h := range t.Response.Headers {
+			if strings.EqualFold(h.Name, "Location") { // what a redirect is about
+				fmt.Fprintf(a.Out, "      < %s: %s\n", oneLine(h.Name), oneLine(h.Value))
+			}
+		}
 		printExcerpt(a.Out, "      | ", t.Response)
 	}
 	rule := firstOf(t.RuleText, t.Rule)

@@ -69,12 +69,6 @@ func (a *app) printEvent(e *rest.Event) error {
 			return err
 		}
 	}
-	if len(e.Skipped) > 0 {
-		a.section("Skipped")
-	}
-	for _, s := range e.Skipped {
-		fmt.Fprintf(a.Out, "  %s: %s\n", oneLine(s.Webhook), oneLine(firstOf(s.Explanation, s.Reason)))
-	}
 	for _, body := range e.Payloads {
 		a.section("Payload, format " + body.Format)
 		fmt.Fprintf(a.Out, "  %s\n", safeText(body.Body))

@@ -20,6 +20,21 @@ func clock(t time.Time) string {
 	return t.Local().Format(clockLayout)
 }
 
+// shortClock is what [clock] made with less room: the time of today, else day
+// and minute.
+func (a *app) shortClock(text string) string {
+	if today, ok := strings.CutPrefix(text, a.Now().Local().Format(time.DateOnly)+" "); ok {
+		return today
+	}
+	if len(text) != len(clockLayout) {
+		return text
+	}
+	return text[len("2006-") : len(text)-len(":05")]
+}
+
+// shortEvent leaves out what the three common types have in common.
+func shortEvent(text string) string { return strings.TrimPrefix(text, "entry.") }
+
 // relative says how far t is from now: "in 4m12s", "3h5m ago".
 func relative(t, now time.Time) string {
 	switch d := t.Sub(now); {

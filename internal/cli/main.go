@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,10 +78,46 @@ func Main(ctx context.Context, args []string, streams Streams, deps Deps) int {
 	if a.Now == nil {
 		a.Now = time.Now
 	}
+	out := &output{w: a.Out}
+	if a.Out != nil {
+		a.Out = out
+	}
 	root := a.root()
 	// A nil slice would make cobra read os.Args.
 	root.SetArgs(append([]string{}, args...))
-	return a.report(root.ExecuteContext(ctx))
+	err := root.ExecuteContext(ctx)
+	if failed := out.failure(); failed != nil {
+		// Whatever else went wrong followed from it.
+		err = failf("", "write standard output: %w", rootCause(failed))
+	}
+	return a.report(err)
+}
+
+// output is standard output, which remembers that it failed: most commands
+// print as they go and look at no error.
+type output struct {
+	w io.Writer
+
+	mu  sync.Mutex
+	err error // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.err == nil {
+			o.err = err
+		}
+	}
+	return n, err
+}
+
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // report prints err for people and returns its exit status.

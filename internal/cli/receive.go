@@ -21,6 +21,7 @@ type receiveFlags struct {
 	fail   int
 	status int
 	delay  time.Duration
+	header bool
 	body   bool
 	json   bool
 }
@@ -44,6 +45,7 @@ peanuts-relay receive 127.0.0.1:9100 --secret s3cret --fail 2 --delay 500ms`,
 	flags.IntVar(&f.fail, "fail", 0, "answer the first `N` requests with 500, or with --status, and the others with 200")
 	flags.IntVar(&f.status, "status", 0, "answer with this `CODE`")
 	flags.DurationVar(&f.delay, "delay", 0, "wait this `TIME` before every answer, such as 500ms")
+	flags.BoolVar(&f.header, "headers", false, "print the headers too, as verify takes them")
 	flags.BoolVar(&f.body, "body", false, "print the body too")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object per request")
 	return c

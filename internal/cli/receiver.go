@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +53,7 @@ type received struct {
 	Verified   *bool           `json:"verified"` // null when there was no secret
 	Schemes    []string        `json:"schemes"`
 	Problems   []string        `json:"problems"`
+	Headers    http.Header     `json:"headers,omitempty"`
 	Body       json.RawMessage `json:"body,omitempty"` // a text when it is not JSON
 }
 
@@ -108,6 +111,9 @@ func (r *receiver) describe(req *http.Request, body []byte) received {
 	if json.Unmarshal(body, &payload) == nil {
 		rec.Event = firstOf(rec.Event, payload.Event, payload.Type)
 		rec.EntryID = firstOf(payload.Entry.ID, payload.Data.ID)
+	}
+	if r.flags.header {
+		rec.Headers = h
 	}
 	if r.flags.body {
 		rec.Body = quoteJSON(string(body))
@@ -204,6 +210,11 @@ func (r *receiver) print(rec *received, body []byte) {
 		_ = enc.Encode(rec)
 	} else {
 		r.line(&b, rec)
+		for _, name := range slices.Sorted(maps.Keys(rec.Headers)) {
+			for _, value := range rec.Headers[name] {
+				fmt.Fprintf(&b, "  %s: %s\n", oneLine(name), oneLine(value))
+			}
+		}
 		if r.flags.body {
 			fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(safeText(string(body)), "\n", "\n  "))
 		}

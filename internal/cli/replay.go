@@ -196,8 +196,8 @@ func (a *app) listReplays(ctx context.Context, c *adminclient.Client, asJSON boo
 		fmt.Fprintln(a.Err, "no replays")
 		return nil
 	}
-	t := &table{columns: []column{{title: "REPLAY"}, {title: "WEBHOOK", least: 12}, {title: "STATUS"}, {title: "STARTED"},
-		{title: "QUEUED AGAIN", right: true}, {title: "OF", right: true}, {title: "LEFT OUT", right: true}, {title: "STATE"}}}
+	t := &table{columns: []column{{title: "REPLAY"}, {title: "WEBHOOK", least: 12}, {title: "STATUS"}, {title: "STARTED", short: a.shortClock, drop: 2},
+		{title: "QUEUED AGAIN", right: true}, {title: "OF", right: true}, {title: "LEFT OUT", right: true, drop: 1}, {title: "STATE"}}}
 	for _, r := range list.Replays {
 		state := "under way"
 		if r.Done {

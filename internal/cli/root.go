@@ -17,6 +17,7 @@ const (
 // root builds the whole tree anew for each invocation, so that nothing is
 // shared between two.
 func (a *app) root() *cobra.Command {
+	version := false
 	root := a.command(&cobra.Command{
 		Use:   programName,
 		Short: "accepts events on a Unix socket and delivers them to webhooks",
@@ -24,6 +25,9 @@ func (a *app) root() *cobra.Command {
 peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.5`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return a.printVersion(false)
+			}
 			cmd.SetOut(a.Err)
 			_ = cmd.Help()
 			return exitQuietly(ExitUsage)
@@ -42,6 +46,7 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 	root.PersistentFlags().SortFlags = false
 	root.PersistentFlags().StringVarP(&a.configPath, "config", "c", "", "`FILE` to read; default $PEANUTS_RELAY_CONFIG, else /etc/peanuts-relay/config.yaml")
 	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	root.Flags().BoolVar(&version, "version", false, "show which version this is")
 
 	root.AddGroup(
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // maxAnswer bounds one answer of the events socket; one for a helper with a
@@ -73,8 +74,9 @@ func (ans *answer) reason() string {
 	if text == "" {
 		text = oneLine(ans.Error.Code)
 	}
-	if ans.Error.Offset != nil {
-		text += fmt.Sprintf(" (at byte %d)", *ans.Error.Offset)
+	// The daemon's messages name the byte themselves.
+	if at := ans.Error.Offset; at != nil && !strings.Contains(text, fmt.Sprintf("byte %d", *at)) {
+		text += fmt.Sprintf(" (byte %d)", *at)
 	}
 	return text
 }
@@ -89,6 +91,8 @@ func (ans *answer) fault(what string) error {
 		}
 	case ans.Status == http.StatusForbidden:
 		f.code, f.hint = ExitPermission, "listen.allow_uids names the users that may hand in events"
+	case ans.Status == http.StatusNotFound:
+		f.hint = "is the socket that of listen.events?"
 	}
 	return f
 }

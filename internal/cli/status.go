@@ -56,7 +56,9 @@ func (a *app) printStatus(s *rest.Status) error {
 	}
 	p.add("deliveries", fmt.Sprintf("%s pending (%s held, %s in flight%s), %s success, %s failed",
 		grouped(c.Pending), grouped(c.Held), grouped(c.InFlight), oldest, grouped(c.Success), grouped(c.Failed)))
-	p.add("disk", fmt.Sprintf("%s free in %s, events are refused below %s", byteSize(s.Queue.DiskFree), s.Queue.Dir, byteSize(s.Queue.MinFree)))
+	if s.Queue.MinFree > 0 { // not measured before the store is open
+		p.add("disk", fmt.Sprintf("%s free in %s, events are refused below %s", byteSize(s.Queue.DiskFree), s.Queue.Dir, byteSize(s.Queue.MinFree)))
+	}
 	if s.Queue.Quarantined > 0 {
 		p.add("damaged", st.bad(plural(s.Queue.Quarantined, "record", "records")+" set aside"))
 	}
@@ -92,8 +94,8 @@ func rejections(list []rest.Rejected) string {
 
 func (a *app) laneTable(lanes []rest.Lane) *table {
 	t := &table{columns: []column{
-		{title: "WEBHOOK", least: 12}, {title: "STATE", paint: paintState}, {title: "PENDING", right: true}, {title: "IN FLIGHT", right: true},
-		{title: "SUCCESS", right: true}, {title: "FAILED", right: true}, {title: "NEXT ATTEMPT"},
+		{title: "WEBHOOK", least: 16}, {title: "STATE", least: 14, paint: paintState}, {title: "PENDING", right: true}, {title: "IN FLIGHT", right: true, drop: 1},
+		{title: "SUCCESS", right: true, drop: 2}, {title: "FAILED", right: true}, {title: "NEXT ATTEMPT"},
 	}}
 	for _, l := range lanes {
 		t.add(l.Webhook, stateOf(l.State, l.HeldReason), grouped(l.Counts.Pending), grouped(l.Counts.InFlight),

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,6 +17,15 @@ type column struct {
 	least int
 	right bool // numbers
 	paint func(style, string) string
+	// short is what a cell says with less room, before any cell is cut; nil
+	// leaves it as it is.
+	short func(string) string
+	// drop says in which order columns are left out when even their least widths
+	// do not fit, 1 first; 0 is never left out.
+	drop int
+	// below is the width under which the column is not worth having: its cells
+	// then stand on lines of their own under their rows. 0 is never.
+	below int
 }
 
 // table is rows of text that are written in one piece, so that the columns
@@ -37,6 +47,10 @@ func (t *table) add(cells ...string) {
 // write prints the table. On a terminal (width > 0) no line is longer than
 // width, as far as the columns' least widths allow; else nothing is cut.
 func (t *table) write(w io.Writer, width int, st style) error {
+	notes := make([]string, len(t.rows))
+	if width > 0 && sum(t.natural()) > width {
+		t, notes = t.narrow(width)
+	}
 	widths := t.natural()
 	if width > 0 {
 		t.shrink(widths, width)
@@ -47,16 +61,85 @@ func (t *table) write(w io.Writer, width int, st style) error {
 		titles[i] = c.title
 	}
 	t.line(&b, titles, widths, func(_ int, text string) string { return st.bold(text) })
-	for _, row := range t.rows {
+	for n, row := range t.rows {
 		t.line(&b, row, widths, func(i int, text string) string {
 			if paint := t.columns[i].paint; paint != nil {
 				return paint(st, text)
 			}
 			return text
 		})
+		if note := notes[n]; note != "" {
+			b.WriteString(columnGap + st.faint(cutMiddle(note, max(width-len(columnGap), 1))) + "\n")
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// narrow is a table that says the same with less, and what belongs under each
+// of its rows.
+func (t *table) narrow(width int) (*table, []string) {
+	n := &table{columns: slices.Clone(t.columns)}
+	for _, row := range t.rows {
+		row = slices.Clone(row)
+		for i, c := range n.columns {
+			if c.short != nil {
+				row[i] = c.short(row[i])
+			}
+		}
+		n.rows = append(n.rows, row)
+	}
+	notes := make([]string, len(n.rows))
+	for i, c := range n.columns {
+		natural := n.natural()
+		if room := width - (sum(natural) - natural[i]); c.below > 0 && natural[i] > room && room < c.below {
+			for r, row := range n.rows {
+				notes[r] = strings.TrimSpace(notes[r] + columnGap + row[i])
+			}
+			n.leaveOut(i)
+			break // one column at most goes there
+		}
+	}
+	for sum(n.leastWidths()) > width {
+		first := -1
+		for i, c := range n.columns {
+			if c.drop > 0 && (first < 0 || c.drop < n.columns[first].drop) {
+				first = i
+			}
+		}
+		if first < 0 {
+			break
+		}
+		n.leaveOut(first)
+	}
+	return n, notes
+}
+
+func (t *table) leaveOut(column int) {
+	t.columns = slices.Delete(t.columns, column, column+1)
+	for i, row := range t.rows {
+		t.rows[i] = slices.Delete(row, column, column+1)
+	}
+}
+
+// leastWidths is how narrow the columns can become.
+func (t *table) leastWidths() []int {
+	widths := t.natural()
+	for i, c := range t.columns {
+		if c.least > 0 {
+			widths[i] = min(widths[i], max(c.least, textWidth(c.title)))
+		}
+	}
+	return widths
+}
+
+// sum is the width of a line of columns, the gaps between them included.
+func sum(widths []int) int {
+	total := len(columnGap) * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	return total
 }
 
 func (t *table) natural() []int {
@@ -73,11 +156,7 @@ func (t *table) natural() []int {
 // shrink takes single columns from whichever cell may give most, so that all
 // of them stay as readable as they can.
 func (t *table) shrink(widths []int, width int) {
-	total := len(columnGap) * (len(widths) - 1)
-	for _, w := range widths {
-		total += w
-	}
-	for ; total > width; total-- {
+	for total := sum(widths); total > width; total-- {
 		widest := -1
 		for i, c := range t.columns {
 			if c.least > 0 && widths[i] > max(c.least, textWidth(c.title)) && (widest < 0 || widths[i] > widths[widest]) {

@@ -3,7 +3,9 @@ package cli
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"pgregory.net/rapid"
 )
 
@@ -106,5 +108,44 @@ func TestCutMiddleKeepsBothEnds(t *testing.T) {
 		if got := cutMiddle(c.text, c.width); got != c.want {
 			t.Errorf("cutMiddle(%q, %d) = %q, want %q", c.text, c.width, got, c.want)
 		}
+	}
+}
+
+// deliveries as an operator's terminal has them: 80 columns, and less.
+func TestANarrowTerminalGetsTheDeliveriesThatMatterWhole(t *testing.T) {
+	a := &app{Streams: Streams{Now: func() time.Time { return moment(0).Time }}}
+	list := []rest.Delivery{
+		{ID: "del_0000000000000000000000000001", Webhook: "expenses.backend", Event: "entry.created", EntryID: "entry-789", Status: rest.StatusSuccess,
+			StatusCode: 200, Attempts: 1, CreatedAt: moment(0)},
+		{ID: "del_0000000000000000000000000002", Webhook: "expenses.backend", Event: "expense.approved", EntryID: "entry-790", Status: rest.StatusFailed,
+			StatusCode: 302, Attempts: 2, CreatedAt: rest.Time{Time: moment(0).Add(-24 * time.Hour)},
+			Error: "the receiver answered 302 Found, pointing to https://elsewhere.example.com; redirects are not followed, put the receiver's final address into url"},
+	}
+	clock := moment(0).Local().Format("15:04:05")
+	before := moment(0).Add(-24 * time.Hour).Local().Format("01-02 15:04")
+	for width, want := range map[int]string{
+		80: "" +
+			"ACCEPTED     DELIVERY                          WEBHOOK      EVENT        STATUS\n" +
+			clock + "     del_0000000000000000000000000001  expen…ckend  created      success\n" +
+			before + "  del_0000000000000000000000000002  expen…ckend  expen…roved  failed\n" +
+			"  the receiver answered 302 Found, pointi… the receiver's final address into url\n",
+		55: "" +
+			"DELIVERY                          WEBHOOK       STATUS\n" +
+			"del_0000000000000000000000000001  expens…ckend  success\n" +
+			"del_0000000000000000000000000002  expens…ckend  failed\n" +
+			"  the receiver answered 302 …r's final address into url\n",
+	} {
+		got := render(a.deliveryTable(list), width, style{})
+		for line := range strings.Lines(got) {
+			if w := textWidth(strings.TrimSuffix(line, "\n")); w > width {
+				t.Errorf("a line of %d columns on a terminal of %d: %q", w, width, line)
+			}
+		}
+		if got != want {
+			t.Errorf("width %d: got\n%swant\n%s", width, got, want)
+		}
+	}
+	if got := render(a.deliveryTable(list), 0, style{}); !strings.Contains(got, "  entry.created     entry-789  ") || strings.Count(got, "\n") != 3 {
+		t.Errorf("a pipe gets\n%s", got)
 	}
 }

@@ -166,12 +166,17 @@ func schemeError(spec signing.Spec, err error) string {
 }
 
 // signatureSpecs tells from the headers which signatures a request carries. A
-// renamed one is found as long as its name ends in "-signature".
+// renamed one is found as long as its name ends in "-signature". The one of a
+// rotation's other secret counts when it stands alone.
 func signatureSpecs(headers http.Header) []signing.Spec {
 	var specs []signing.Spec
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		lower := strings.ToLower(name)
-		prefix, isSignature := strings.CutSuffix(lower, "-signature")
+		base, isOther := strings.CutSuffix(lower, strings.ToLower(signing.PreviousSuffix))
+		if isOther && headers.Get(base) != "" {
+			continue
+		}
+		prefix, isSignature := strings.CutSuffix(base, "-signature")
 		if !isSignature {
 			continue
 		}
@@ -179,8 +184,8 @@ func signatureSpecs(headers http.Header) []signing.Spec {
 		spec := signing.Spec{Scheme: signing.Hex, Header: name}
 		switch {
 		case headers.Get(prefix+"-id") != "" && headers.Get(prefix+"-timestamp") != "", strings.HasPrefix(value, "v1,"), strings.Contains(value, " v1,"):
-			spec.Scheme = signing.Standard
-		case strings.HasPrefix(value, "sha256="), strings.EqualFold(name, signing.HeaderPeanuts) && len(value) != 64:
+			spec.Scheme, spec.Header = signing.Standard, lower // as its specification spells it
+		case strings.HasPrefix(value, "sha256="), strings.EqualFold(base, signing.HeaderPeanuts) && len(value) != 64:
 			spec.Scheme = signing.Peanuts
 		}
 		specs = append(specs, spec)

@@ -23,21 +23,23 @@ func (a *app) versionCommand() *cobra.Command {
 		Example: `peanuts-relay version
 peanuts-relay version --json`,
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			v := a.version()
-			if asJSON {
-				return writeJSON(a.Out, v)
-			}
-			commit := ""
-			if v.Commit != "" {
-				commit = "commit " + v.Commit + ", "
-			}
-			_, err := fmt.Fprintf(a.Out, "%s %s (%s%s, %s)\n", programName, v.Version, commit, v.GoVersion, v.Platform)
-			return err
-		},
+		RunE: func(*cobra.Command, []string) error { return a.printVersion(asJSON) },
 	})
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+func (a *app) printVersion(asJSON bool) error {
+	v := a.version()
+	if asJSON {
+		return writeJSON(a.Out, v)
+	}
+	commit := ""
+	if v.Commit != "" {
+		commit = "commit " + v.Commit + ", "
+	}
+	_, err := fmt.Fprintf(a.Out, "%s %s (%s%s, %s)\n", programName, v.Version, commit, v.GoVersion, v.Platform)
+	return err
 }
 
 func (a *app) version() versionDocument {

@@ -40,8 +40,8 @@ peanuts-relay webhooks --json`,
 
 func (a *app) webhookTable(list []rest.Webhook) *table {
 	t := &table{columns: []column{
-		{title: "WEBHOOK", least: 12}, {title: "SINK"}, {title: "URL", least: 12}, {title: "STATE", least: 10, paint: paintState},
-		{title: "PENDING", right: true}, {title: "SUCCESS", right: true}, {title: "FAILED", right: true}, {title: "LAST", least: 8},
+		{title: "WEBHOOK", least: 16}, {title: "SINK", drop: 1}, {title: "URL", least: 24, drop: 2}, {title: "STATE", least: 14, paint: paintState},
+		{title: "PENDING", right: true}, {title: "SUCCESS", right: true, drop: 3}, {title: "FAILED", right: true}, {title: "LAST", least: 11},
 	}}
 	for _, w := range list {
 		t.add(w.ID, w.Sink, dash(w.URL), stateOf(w.State, w.HeldReason), grouped(w.Counts.Pending), grouped(w.Counts.Success),

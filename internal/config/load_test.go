@@ -271,7 +271,7 @@ func TestTheTextShowsTwentyAndPrefersErrors(t *testing.T) {
 		r.Findings = append(r.Findings, Finding{Severity: SeverityError, Message: "e", File: "f", Line: i + 100})
 	}
 	text := text1(t, r)
-	if e, w := strings.Count(text, "error: "), strings.Count(text, "warning: "); e != 15 || w != 5 || !strings.HasSuffix(text, "\nand 25 more\n") {
+	if e, w := strings.Count(text, "error: "), strings.Count(text, "warning: "); e != 15 || w != 5 || !strings.HasSuffix(text, "\nand 25 more warnings\n") {
 		t.Errorf("%d errors, %d warnings:\n%s", e, w, text)
 	}
 	invalid, ok := errors.AsType[*InvalidError](r.Err())

@@ -169,11 +169,33 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 			return err
 		}
 	}
-	if more := len(r.Findings) - len(printed); more > 0 {
-		_, err := fmt.Fprintf(w, "\nand %d more\n", more)
+	if more := unprinted(r.Findings, printed); more != "" {
+		_, err := fmt.Fprintf(w, "\nand %s\n", more)
 		return err
 	}
 	return nil
+}
+
+// unprinted counts what of all was left out, by severity: "3 more errors
+// and 12 more warnings", "" for nothing.
+func unprinted(all, printed []Finding) string {
+	left := map[string]int{}
+	for _, f := range all {
+		left[f.Severity]++
+	}
+	for _, f := range printed {
+		left[f.Severity]--
+	}
+	var parts []string
+	for _, severity := range []string{SeverityError, SeverityWarning} {
+		switch n := left[severity]; {
+		case n == 1:
+			parts = append(parts, "1 more "+severity)
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d more %ss", n, severity))
+		}
+	}
+	return strings.Join(parts, " and ")
 }
 
 func (r *Report) printed() []Finding {

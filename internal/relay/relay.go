@@ -47,6 +47,9 @@ const (
 	// hasteTime is the same once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second
+	// startPatience is how long an event waits for a daemon that starts. Opening
+	// the store takes well below a second; after a crash it may take longer.
+	startPatience = 8 * time.Second
 	// defaultMemoryLimit keeps the garbage collector from letting the heap
 	// double under a flood; GOMEMLIMIT overrides it.
 	defaultMemoryLimit = 112 << 20
@@ -116,6 +119,8 @@ type relay struct {
 
 	current  atomic.Pointer[snapshot]
 	gate     atomic.Pointer[gateState]
+	settled  chan struct{} // closed when the gate says anything but errStarting
+	settle   sync.Once
 	stopping atomic.Bool
 
 	// storage ends with the store's first error, which is its cause.
@@ -132,19 +137,38 @@ var (
 )
 
 func newRelay(cfg *config.Config, o Options) *relay {
-	r := &relay{Options: o, cfg: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed()}
+	r := &relay{Options: o, cfg: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
 	r.drainTime = cmp.Or(r.drainTime, drainTime)
 	r.storage, r.storageFailed = context.WithCancelCause(context.Background())
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.current.Store(&snapshot{ingest: &ingest.Catalog{}, shown: &api.Catalog{}})
-	r.close(errStarting)
+	r.gate.Store(&gateState{errStarting})
 	r.space = newSpaceWatch(r)
 	return r
 }
 
-func (r *relay) close(err error) { r.gate.Store(&gateState{err}) }
+// close says why events cannot be taken from now on; nil takes them.
+func (r *relay) close(err error) {
+	r.gate.Store(&gateState{err})
+	r.settle.Do(func() { close(r.settled) })
+}
+
+// admit is the gate as a sender meets it: one that comes while the daemon starts
+// waits a while, as the one whose event started it by socket activation must.
+func (r *relay) admit() error {
+	if state := r.gate.Load(); state.err != errStarting {
+		return state.err
+	}
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
+	select {
+	case <-r.settled:
+	case <-patience.C:
+	}
+	return r.ready()
+}
 
 // listen takes both sockets, so that a second daemon fails before it touches
 // anything.
@@ -166,7 +190,7 @@ func (r *relay) build() error {
 	r.ingest = ingest.New(ingest.Options{
 		Store:         &r.store,
 		Catalog:       func() *ingest.Catalog { return r.current.Load().ingest },
-		Gate:          func() error { return r.gate.Load().err },
+		Gate:          r.admit,
 		Logger:        r.log,
 		MaxEventBytes: r.cfg.Listen.MaxEventBytes,
 		AllowUIDs:     r.cfg.Listen.AllowUIDs,
@@ -308,6 +332,9 @@ func (r *relay) onFatal(err error) {
 // error cuts short what can no longer be recorded, also when it happens here.
 func (r *relay) stop() error {
 	r.stopping.Store(true)
+	if r.ready() != nil {
+		r.close(queue.ErrStopped) // whoever waits for the start is told
+	}
 	step := func(limit time.Duration, f func(context.Context) error) error {
 		if r.storage.Err() != nil {
 			limit = min(limit, hasteTime)

@@ -24,6 +24,10 @@ const MaxPathLen = 107
 const (
 	defaultMode = 0o600
 
+	// dirMode lets every user reach the sockets, whose own modes say who may use
+	// them. The process's umask applies.
+	dirMode = 0o755
+
 	// lockWait bounds how long a rival that starts or stops at the same time is
 	// waited for. Its critical section is a few system calls.
 	lockWait = 5 * time.Second
@@ -76,6 +80,9 @@ func (e *NotSocketError) Error() string {
 // handed over as o.Activated. The listener's Close may be called several times
 // and concurrently with Accept.
 //
+// A directory that is missing is made, mode 0755 less the umask, if the one
+// above it exists; nobody removes it.
+//
 // Errors name the path and what to do: *[InUseError], *[NotSocketError], or
 // one that says that the path is too long, the directory missing, the group
 // unknown, or which system call failed.
@@ -86,6 +93,9 @@ func Listen(path string, o Options) (net.Listener, error) {
 		}
 	}
 	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	if err := makeDir(path); err != nil {
 		return nil, err
 	}
 	mode := o.Mode
@@ -121,11 +131,23 @@ func checkPath(path string) error {
 	case len(path) > MaxPathLen:
 		return fmt.Errorf("listen on %s: the path has %d bytes, a unix socket's may have %d; choose a shorter one", path, len(path), MaxPathLen)
 	}
+	return nil
+}
+
+// makeDir makes the directory of the socket if only that one is missing: /run
+// and $XDG_RUNTIME_DIR are empty after a boot, so somebody has to. It makes no
+// more than that, because a path that is wrong further up is a slip of the pen.
+func makeDir(path string) error {
 	dir := filepath.Dir(path)
 	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.Mkdir(dir, dirMode); err == nil || errors.Is(err, fs.ErrExist) {
+			info, err = os.Stat(dir)
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("listen on %s: directory %s does not exist; create it, or choose another path", path, dir)
+		return fmt.Errorf("listen on %s: directory %s does not exist; create it, or choose another path", path, filepath.Dir(dir))
 	case err != nil:
 		return fmt.Errorf("listen on %s: %w", path, err)
 	case !info.IsDir():

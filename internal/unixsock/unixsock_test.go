@@ -210,7 +210,7 @@ func TestRefusals(t *testing.T) {
 		{"abstract", "@relay", "abstract sockets", Options{}},
 		{"NUL", dir + "/a\x00b", "NUL bytes", Options{}},
 		{"108 bytes", long, "has 108 bytes, a unix socket's may have 107", Options{}},
-		{"missing directory", dir + "/no/s", "directory " + dir + "/no does not exist", Options{}},
+		{"missing directories", dir + "/no/such/s", "directory " + dir + "/no does not exist", Options{}},
 		{"directory is a file", file + "/s", "not a directory", Options{}},
 		{"file", file, "a regular file is there, not a socket", Options{}},
 		{"directory", dir, "a directory is there", Options{}},
@@ -377,5 +377,24 @@ func TestPeerCred(t *testing.T) {
 	defer b.Close()
 	if _, _, _, err := PeerCred(a); err == nil {
 		t.Error("a pipe has credentials")
+	}
+}
+
+// After a boot /run and $XDG_RUNTIME_DIR are empty.
+func TestTheDirectoryOfTheSocketIsMade(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "peanuts-relay")
+	old := unix.Umask(0o022)
+	defer unix.Umask(old)
+	for range 2 { // it stays
+		l, err := Listen(filepath.Join(dir, "s"), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode() != fs.ModeDir|0o755 {
+			t.Fatalf("%v, %v", info, err)
+		}
 	}
 }
