@@ -299,18 +299,11 @@ func (s *site) listing() map[string]rest.Delivery {
 // settle waits until nothing is due any more: what is left waits for "later".
 func (s *site) settle() {
 	s.t.Helper()
-	var last rest.Status
-	defer func() {
-		if s.t.Failed() {
-			s.t.Logf("%+v", last)
-		}
-	}()
 	until(s.t, "all deliveries to settle", func() bool {
 		st, err := s.admin.Status(s.t.Context())
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		last = st
 		quiet := st.Replays == 0
 		for _, l := range st.Webhooks {
 			quiet = quiet && l.Counts.InFlight == 0 && (l.Counts.Pending == 0 || l.Webhook == "crash.later")
