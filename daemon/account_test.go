@@ -156,6 +156,16 @@ func (s *site) persist(l *ledger, n int, quit <-chan struct{}) {
 	}
 }
 
+// answers waits until events are answered with status.
+func (s *site) answers(l *ledger, next *atomic.Int64, status int) {
+	s.t.Helper()
+	got := 0
+	until(s.t, fmt.Sprintf("an answer of %d", status), func() bool {
+		got = s.send(s.t.Context(), l, int(next.Add(1)))
+		return got == status
+	})
+}
+
 // arrival is what a receiver saw of one delivery.
 type arrival struct {
 	n        int
