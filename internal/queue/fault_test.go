@@ -19,7 +19,7 @@ import (
 func (h *harness) raw(f func(txn *badger.Txn) error) {
 	h.t.Helper()
 	h.close()
-	db, _, err := openBadger(filepath.Join(h.opts.Dir, dbDir), h.opts.withDefaults().Logger)
+	db, _, err := openBadger(filepath.Join(h.opts.Dir, dbDir), h.opts.withDefaults().Logger, true)
 	if err != nil {
 		h.t.Fatal(err)
 	}
