@@ -28,12 +28,18 @@ const crashSecret = "0123456789abcdef01234567"
 
 const crashTime = "2025-01-15T14:32:00.000Z"
 
+// largeEvents is the number from which events are nearly as large as they may be.
+const largeEvents = 1_000_000
+
 // crashData is what event n says, in the form in which it is also sent. Every
 // seventeenth is large enough for the value log.
 func crashData(n int) string {
 	size := n % 90
 	if n%17 == 0 {
 		size += 5000
+	}
+	if n >= largeEvents {
+		size += 900 << 10
 	}
 	return fmt.Sprintf(`{"n":%d,"pad":"%s"}`, n, strings.Repeat(string(rune('a'+n%26)), size))
 }

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -121,6 +123,35 @@ func TestAFullDiskRefusesPausesAndRecoversByItself(t *testing.T) {
 	until(t, "readiness", s.ready)
 	s.settle()
 	s.check(l, r, 4)
+	p.stop()
+	verifyStore(t, s.data)
+}
+
+// Many large events at once leave less time than there is between two looks at the
+// disk.
+func TestADaemonThatFillsItsOwnDiskRefusesInTime(t *testing.T) {
+	disk := disktest.New(t, "ext4", "", 240<<20, "-m", "0")
+	r := newReceiver(t)
+	s := newSite(t, filepath.Join(disk.Dir, "data"), fmt.Sprintf("      ok: {url: %q}\n", r.URL+"/ok"))
+	l := newLedger()
+	var next atomic.Int64
+	next.Store(largeEvents)
+	p := s.up()
+	var senders sync.WaitGroup
+	for range 8 {
+		senders.Go(func() {
+			for status := 0; status != http.StatusInsufficientStorage; {
+				status = s.send(t.Context(), l, int(next.Add(1)))
+				if status != http.StatusAccepted && status != http.StatusInsufficientStorage {
+					l.complain("answered %d while the disk fills up", status)
+					return
+				}
+			}
+		})
+	}
+	senders.Wait()
+	s.settle()
+	s.check(l, r, 1)
 	p.stop()
 	verifyStore(t, s.data)
 }

@@ -5,6 +5,7 @@ package queue
 import (
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -56,6 +57,31 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 			}
 			t.Logf("%d power cuts, %d acknowledged events", cuts, len(acked))
 		})
+	}
+}
+
+// The first start makes files and directories; a power cut may meet any of them.
+func TestAPowerCutWhileTheStoreIsMadeLeavesOneThatOpens(t *testing.T) {
+	disk := disktest.New(t, "ext4", "", 1<<30)
+	for n := range powerCuts(3) {
+		dir := filepath.Join(disk.Dir, "above-"+strconv.Itoa(n), "q")
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), crashDirEnv+"="+dir)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
+		if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+		disk.Cut()
+		c.Process.Kill()
+		c.Wait() // killed: the error is expected
+		disk.Unmount()
+		disk.Mount()
+		for _, problem := range crashAccount(t, dir, nil, stays) {
+			t.Error(problem)
+		}
 	}
 }
 
