@@ -29,8 +29,10 @@ const (
 // A power cut keeps what was synced and nothing else, which a kill does not
 // show: after a kill the kernel still writes everything.
 func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			disk := disktest.New(t, kind, "", diskSize)
 			r := newReceiver(t)
 			s := newSite(t, filepath.Join(disk.Dir, "queue", "data"), crashWebhooks(r))
@@ -79,6 +81,7 @@ func (s *site) ready() bool {
 }
 
 func TestAFullDiskRefusesPausesAndRecoversByItself(t *testing.T) {
+	t.Parallel()
 	disk := disktest.New(t, "ext4", "", diskSize, "-m", "0")
 	r := newReceiver(t)
 	s := newSite(t, filepath.Join(disk.Dir, "data"), crashWebhooks(r))
@@ -130,7 +133,8 @@ func TestAFullDiskRefusesPausesAndRecoversByItself(t *testing.T) {
 // Many large events at once leave less time than there is between two looks at the
 // disk.
 func TestADaemonThatFillsItsOwnDiskRefusesInTime(t *testing.T) {
-	disk := disktest.New(t, "ext4", "", 240<<20, "-m", "0")
+	t.Parallel()
+	disk := disktest.New(t, "ext4", "", 200<<20, "-m", "0")
 	r := newReceiver(t)
 	s := newSite(t, filepath.Join(disk.Dir, "data"), fmt.Sprintf("      ok: {url: %q}\n", r.URL+"/ok"))
 	l := newLedger()
@@ -166,12 +170,14 @@ func (r *receiver) attempts(id string) int {
 }
 
 func TestADaemonThatStartsWithoutSpaceWaitsForIt(t *testing.T) {
+	t.Parallel()
 	type fill func(t *testing.T, dir string) (release func())
 	for name, full := range map[string]fill{
 		"no bytes":  func(t *testing.T, dir string) func() { return disktest.Fill(t, dir, 0) },
 		"no inodes": func(t *testing.T, dir string) func() { return disktest.FillInodes(t, dir, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			disk := disktest.New(t, "ext4", "", diskSize, "-m", "0", "-N", "1500")
 			r := newReceiver(t)
 			s := newSite(t, filepath.Join(disk.Dir, "queue", "data"), crashWebhooks(r))
@@ -191,7 +197,7 @@ func TestADaemonThatStartsWithoutSpaceWaitsForIt(t *testing.T) {
 				release()
 				began := time.Now()
 				p.waitLine("msg=ready")
-				if took := time.Since(began); took > 10*time.Second {
+				if took := time.Since(began); took > 30*time.Second {
 					t.Errorf("opened after %v", took)
 				}
 				s.answers(l, &next, http.StatusAccepted)
@@ -205,6 +211,7 @@ func TestADaemonThatStartsWithoutSpaceWaitsForIt(t *testing.T) {
 }
 
 func TestInodesThatRunOutRefuseAndRecoverByThemselves(t *testing.T) {
+	t.Parallel()
 	disk := disktest.New(t, "ext4", "", diskSize, "-m", "0", "-N", "1500")
 	r := newReceiver(t)
 	s := newSite(t, filepath.Join(disk.Dir, "data"), crashWebhooks(r))
@@ -228,6 +235,7 @@ func TestInodesThatRunOutRefuseAndRecoverByThemselves(t *testing.T) {
 // storage. One that is gone may also end the process by a signal, because the
 // database writes through memory maps.
 func TestAStorageErrorEndsTheDaemonAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	const backing = 400 << 20
 	for name, c := range map[string]struct {
 		fail   func(t *testing.T, memory string, disk *disktest.Disk) (repair func())
@@ -242,6 +250,7 @@ func TestAStorageErrorEndsTheDaemonAndLosesNothing(t *testing.T) {
 		}, []int{cli.ExitStorage, 2, -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for range times(t, "DAEMON_STORAGE_ERRORS", 1) {
 				memory := disktest.Memory(t, backing)
 				disk := disktest.New(t, "ext4", memory, diskSize, "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", "-J", "size=4")

@@ -37,6 +37,7 @@ func digests(t *testing.T, dir string) string {
 // which file is at fault and what to do, and leave everything for whoever
 // repairs it.
 func TestAQueueThatCannotBeUsedIsRefusedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
 	write := func(name, text string) func(string) error {
 		return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600) }
