@@ -28,12 +28,18 @@ const crashSecret = "0123456789abcdef01234567"
 
 const crashTime = "2025-01-15T14:32:00.000Z"
 
+// largeEvents is the number from which events are nearly as large as they may be.
+const largeEvents = 1_000_000
+
 // crashData is what event n says, in the form in which it is also sent. Every
 // seventeenth is large enough for the value log.
 func crashData(n int) string {
 	size := n % 90
 	if n%17 == 0 {
 		size += 5000
+	}
+	if n >= largeEvents {
+		size += 900 << 10
 	}
 	return fmt.Sprintf(`{"n":%d,"pad":"%s"}`, n, strings.Repeat(string(rune('a'+n%26)), size))
 }
@@ -154,6 +160,16 @@ func (s *site) persist(l *ledger, n int, quit <-chan struct{}) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// answers waits until events are answered with status.
+func (s *site) answers(l *ledger, next *atomic.Int64, status int) {
+	s.t.Helper()
+	got := 0
+	until(s.t, fmt.Sprintf("an answer of %d", status), func() bool {
+		got = s.send(s.t.Context(), l, int(next.Add(1)))
+		return got == status
+	})
 }
 
 // arrival is what a receiver saw of one delivery.
@@ -299,18 +315,11 @@ func (s *site) listing() map[string]rest.Delivery {
 // settle waits until nothing is due any more: what is left waits for "later".
 func (s *site) settle() {
 	s.t.Helper()
-	var last rest.Status
-	defer func() {
-		if s.t.Failed() {
-			s.t.Logf("%+v", last)
-		}
-	}()
 	until(s.t, "all deliveries to settle", func() bool {
 		st, err := s.admin.Status(s.t.Context())
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		last = st
 		quiet := st.Replays == 0
 		for _, l := range st.Webhooks {
 			quiet = quiet && l.Counts.InFlight == 0 && (l.Counts.Pending == 0 || l.Webhook == "crash.later")

@@ -83,13 +83,17 @@ type process struct {
 	grew  chan struct{} // closed when a line was added
 }
 
-// start runs serve. The process is killed at the end of the test if it is still
+// start runs serve: of this test binary, or of the program that DAEMON_BINARY
+// names. The process is killed at the end of the test if it is still
 // there.
 func (s *site) start() *process {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if built := os.Getenv("DAEMON_BINARY"); built != "" {
+		self = built
 	}
 	p := &process{t: s.t, over: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.Command(self, "serve", "--config", s.config())

@@ -51,6 +51,8 @@ var imports = map[string][]string{
 	"internal/id":       {},
 
 	"internal/bench": {},
+
+	"internal/disktest": {},
 }
 
 // owners names the one place that may import a module, so that a change of

@@ -264,7 +264,8 @@ func (g *group) repeatOf(hash [16]byte) *repeatRow {
 	if r := g.s.c.repeats[hash]; r != nil {
 		return r
 	}
-	for _, day := range [...]uint16{g.today, g.today - 1} {
+	// One day more than keyLife needs, see relayClock.age.
+	for _, day := range [...]uint16{g.today, g.today - 1, g.today - 2} {
 		start := len(g.arena)
 		g.arena = appendRepeatKey(g.arena, day, hash)
 		key := g.row(start)
@@ -279,7 +280,7 @@ func (g *group) repeatOf(hash [16]byte) *repeatRow {
 			g.del(key)
 			continue
 		}
-		if g.now-r.at < keyLife {
+		if g.s.clock.age(r.at, g.now) < keyLife {
 			return &r
 		}
 	}

@@ -22,10 +22,10 @@ const (
 	valueThreshold   = 2 << 10
 )
 
-func badgerOptions(dir string, log *badgerLog) badger.Options {
+func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithLogger(log).
-		WithSyncWrites(true).       // one transaction per group: one sync, durable on return
+		WithSyncWrites(sync).       // one transaction per group: one sync, durable on return
 		WithDetectConflicts(false). // the committer is the only writer
 		WithNumVersionsToKeep(1).
 		WithMetricsEnabled(false).
@@ -113,20 +113,21 @@ func (l *badgerLog) poisoned() error {
 
 // openBadger opens the database after removing what a crash between creating
 // and first writing a file leaves behind: such an empty file makes the first
-// Open fail, the second succeed (docs/queue.md, "Caveats").
-func openBadger(dir string, log *slog.Logger) (*badger.DB, *badgerLog, error) {
+// Open fail, the second succeed (docs/queue.md, "Caveats"). sync is true but in
+// a test.
+func openBadger(dir string, log *slog.Logger, sync bool) (*badger.DB, *badgerLog, error) {
 	if err := sweepEmpty(dir, log); err != nil {
 		return nil, nil, err
 	}
 	bl := newBadgerLog(log)
-	db, err := badger.Open(badgerOptions(dir, bl))
+	db, err := badger.Open(badgerOptions(dir, bl, sync))
 	if err != nil {
 		log.Warn("database did not open, trying once more", "err", err)
 		if err := sweepEmpty(dir, log); err != nil {
 			return nil, nil, err
 		}
 		bl = newBadgerLog(log)
-		if db, err = badger.Open(badgerOptions(dir, bl)); err != nil {
+		if db, err = badger.Open(badgerOptions(dir, bl, sync)); err != nil {
 			return nil, nil, openFailed(dir, err)
 		}
 	}

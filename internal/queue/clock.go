@@ -20,16 +20,30 @@ type relayClock struct {
 	wall    func() time.Time     // for display only
 	elapsed func() time.Duration // monotonic
 	base    int64                // relay time when elapsed was zero
+	started int64                // relay time of the start
+	doubted int64                // how far relay time advanced at the start because of a wall clock that is not to be believed
 }
 
 func newRelayClock(last int64, wall func() time.Time, elapsed func() time.Duration) *relayClock {
-	base := wall().UnixMilli()
+	base, doubted := wall().UnixMilli(), int64(0)
 	if last != 0 {
+		if base > last+maxStartJump {
+			doubted = maxStartJump
+		}
 		base = min(max(base, last), last+maxStartJump)
 	}
 	// The day is kept in 16 bits, counted from 1970.
 	base = min(max(base, dayMillis), (math.MaxUint16-1)*dayMillis)
-	return &relayClock{wall: wall, elapsed: elapsed, base: base - elapsed().Milliseconds()}
+	return &relayClock{wall: wall, elapsed: elapsed, base: base - elapsed().Milliseconds(), started: base, doubted: doubted}
+}
+
+// age is how long ago something surely was, in ms: a day that only a doubtful
+// wall clock says has passed does not count.
+func (c *relayClock) age(at, now int64) int64 {
+	if at < c.started {
+		at += c.doubted
+	}
+	return now - at
 }
 
 func (c *relayClock) now() int64 { return c.base + c.elapsed().Milliseconds() }

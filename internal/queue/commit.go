@@ -131,6 +131,7 @@ func (s *Store) commitLoop() {
 			s.gaveBack(err)
 		case <-s.blog.alarm:
 			s.fail(fmt.Errorf("queue %q: %w", s.opts.Dir, s.blog.poisoned()))
+		case <-s.dead: // a reader met it
 		case <-s.closing:
 			return
 		}
@@ -146,9 +147,6 @@ func (s *Store) endLoop() {
 	}
 	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer} {
 		t.Stop()
-	}
-	if c.space.busy {
-		<-c.space.finished
 	}
 	stop := firstError(s.stopped(), ErrStopped)
 	if c.left != nil {
@@ -167,6 +165,9 @@ func (s *Store) endLoop() {
 	}
 	s.comps.stop()
 	if s.failure.Load() == nil {
+		if c.space.busy {
+			<-c.space.finished
+		}
 		s.readers.Lock()
 		c.closeErr = s.db.Close()
 		s.readers.Unlock()
@@ -328,14 +329,15 @@ func (s *Store) commit(g *group) {
 	key := metaLedgerKey()
 	g.put(key, s.led.append(nil, key))
 	s.mu.Unlock()
-	err := g.err
+	// A reader may have met the first error while the group was made.
+	err := firstError(g.err, s.stopped())
 	if err == nil {
 		err = g.txn.Commit()
 	} else {
 		g.txn.Discard()
 	}
 	if err == nil {
-		err = s.blog.poisoned()
+		err = firstError(s.blog.poisoned(), s.stopped())
 	}
 	s.c.arena = g.arena[:0]
 	if cap(s.c.arena) > 4*groupBytes {
@@ -353,6 +355,7 @@ func (s *Store) commit(g *group) {
 		s.opts.OnChange(g.changes)
 	}
 	s.answer(nil)
+	s.guard.spend(int64(g.size))
 	s.raiseMarks(g.touched)
 	s.afterCommit(g)
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,12 @@ import (
 
 const (
 	crashDirEnv   = "QUEUE_CRASH_DIR"
+	crashModeEnv  = "QUEUE_CRASH_MODE"
 	crashKillsEnv = "QUEUE_CRASH_KILLS"
+
+	// Modes of the child, beside the plain "".
+	crashUnsynced = "unsynced" // acknowledges before the disk has it
+	crashChurn    = "churn"    // days pass and are dropped, space is given back
 )
 
 // crashPayload is what the entry's id promises, so that a reader can check
@@ -41,7 +47,12 @@ func crashChild(dir string) {
 		os.Exit(1)
 	}
 	work := make(chan Delivery, 1<<16)
-	s, err := Open(context.Background(), Options{Dir: dir, stat: roomy, OnFatal: die,
+	mode := os.Getenv(crashModeEnv)
+	var later atomic.Int64
+	began := time.Now()
+	s, err := Open(context.Background(), Options{Dir: dir, stat: roomy, OnFatal: die, unsynced: mode == crashUnsynced,
+		Retention: Retention{Payloads: 24 * time.Hour, Delivered: 24 * time.Hour, Failed: 24 * time.Hour},
+		elapsed:   func() time.Duration { return time.Since(began) + time.Duration(later.Load()) },
 		OnReady: func(ds []Delivery) {
 			for _, d := range ds {
 				select {
@@ -58,6 +69,9 @@ func crashChild(dir string) {
 		die(err)
 	}
 	fmt.Println("READY")
+	if mode == crashChurn {
+		go s.churn(&later)
+	}
 	go func() {
 		for d := range work {
 			switch d.Seq % 5 {
@@ -91,6 +105,28 @@ func crashChild(dir string) {
 	select {}
 }
 
+// churn lets a day pass again and again, and has space given back in between.
+func (s *Store) churn(later *atomic.Int64) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	for range tick.C {
+		later.Add(int64(24 * time.Hour))
+		err := s.do(context.Background(), func(*group) error {
+			s.c.day.Reset(0)
+			if !s.c.space.busy {
+				s.c.space.churn, s.c.space.armed, s.c.space.last = spaceChurn, true, -quiet
+				s.c.space.timer.Reset(0)
+			}
+			return nil
+		})
+		if err != nil {
+			return
+		}
+	}
+}
+
+// stays reports whether the child leaves the deliveries of an event pending.
+func stays(seq uint64) bool { return seq%5 < 2 }
+
 // A process is killed at random in the middle of accepting and completing;
 // what it had acknowledged is in exactly one state each afterwards, with the
 // bytes that were accepted.
@@ -107,88 +143,136 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 	for range kills {
 		killOnce(t, dir, acked)
 	}
-	h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
-	h.open()
-	defer h.close()
-	h.sound()
-	lanes := h.lane("expenses.a", "expenses.b")
-	for _, lane := range lanes {
-		listed := 0
-		cursor := ""
-		seen := map[uint64]bool{}
-		for {
-			sums, next, err := h.List(ListQuery{Lanes: []Lane{lane}, Limit: 1000, Cursor: cursor})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, sum := range sums {
-				if seen[sum.Seq] {
-					t.Fatalf("delivery %d of lane %d is in two states", sum.Seq, lane)
-				}
-				seen[sum.Seq] = true
-				listed++
-				if entry, ok := acked[sum.Seq]; ok && entry != sum.EntryID {
-					t.Fatalf("event %d: entry %q became %q", sum.Seq, entry, sum.EntryID)
-				}
-			}
-			if cursor = next; next == "" {
-				break
-			}
-		}
-		for seq := range acked {
-			if !seen[seq] {
-				t.Errorf("acknowledged event %d has no delivery on lane %d", seq, lane)
-			}
-		}
-		if st := h.Stats(); int64(listed)*2 != st.Deliveries {
-			t.Errorf("lane %d lists %d deliveries, the ledger has %d over two lanes", lane, listed, st.Deliveries)
-		}
-	}
-	for seq, entry := range acked {
-		r, err := h.Event(seq)
-		if err != nil {
-			t.Fatalf("event %d: %v", seq, err)
-		}
-		if string(r.Payloads[FormatPeanuts]) != string(crashPayload(entry)) {
-			t.Fatalf("event %d: payload changed", seq)
-		}
+	for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
+		t.Error(problem)
 	}
 	t.Logf("%d kills, %d acknowledged events", kills, len(acked))
 }
 
-func killOnce(t *testing.T, dir string, acked map[uint64]string) {
+// crashAccount opens the store that a child left and compares it with what was
+// acknowledged. Of what must not be kept only the ledger is checked.
+func crashAccount(t *testing.T, dir string, acked map[uint64]string, keep func(seq uint64) bool) (wrong []string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDirEnv+"="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
+	h.open()
+	defer h.close()
+	f, err := h.Verify(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	wrong = append(wrong, f.Problems...)
+	if n := h.Stats().Quarantined; n != 0 {
+		add("%d rows were set aside", n)
+	}
+	listed := 0
+	for _, lane := range h.lane("expenses.a", "expenses.b") {
+		seen := h.entries(lane)
+		listed += len(seen)
+		for seq, entry := range acked {
+			if got, ok := seen[seq]; keep(seq) && !ok {
+				add("acknowledged event %d has no delivery on lane %d", seq, lane)
+			} else if ok && got != entry {
+				add("event %d: entry %q became %q", seq, entry, got)
+			}
+		}
+	}
+	for seq, entry := range acked {
+		if !keep(seq) {
+			continue
+		}
+		if r, err := h.Event(seq); err != nil {
+			add("event %d: %v", seq, err)
+		} else if string(r.Payloads[FormatPeanuts]) != string(crashPayload(entry)) {
+			add("event %d: payload changed", seq)
+		}
+	}
+	if st := h.Stats(); keep(2) && int64(listed) != st.Deliveries {
+		add("%d deliveries are listed, the ledger has %d", listed, st.Deliveries)
+	}
+	return wrong
+}
+
+// entries is the log of a lane: entries by sequence number.
+func (h *harness) entries(lane Lane) map[uint64]string {
+	h.t.Helper()
+	out := map[uint64]string{}
+	cursor := ""
+	for {
+		sums, next, err := h.List(ListQuery{Lanes: []Lane{lane}, Limit: 1000, Cursor: cursor})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, sum := range sums {
+			if _, twice := out[sum.Seq]; twice {
+				h.t.Fatalf("delivery %d of lane %d is in two states", sum.Seq, lane)
+			}
+			out[sum.Seq] = sum.EntryID
+		}
+		if cursor = next; next == "" {
+			return out
+		}
+	}
+}
+
+// crashRun is a child that is at work.
+type crashRun struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
+}
+
+func startCrashChild(t *testing.T, dir, mode string) *crashRun {
+	t.Helper()
+	c := &crashRun{t: t, cmd: exec.Command(os.Args[0])}
+	c.cmd.Env = append(os.Environ(), crashDirEnv+"="+dir, crashModeEnv+"="+mode)
+	c.cmd.Stderr = os.Stderr
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "READY" {
-		cmd.Process.Kill()
-		cmd.Wait()
-		t.Fatalf("child did not start: %q", lines.Text())
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Duration(rand.IntN(250)+5)*time.Millisecond, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	before := len(acked)
-	for lines.Scan() {
-		number, entry, ok := strings.Cut(lines.Text(), " ")
+	c.lines = bufio.NewScanner(out)
+	if !c.lines.Scan() || c.lines.Text() != "READY" {
+		c.cmd.Process.Kill()
+		c.cmd.Wait()
+		t.Fatalf("child did not start: %q", c.lines.Text())
+	}
+	return c
+}
+
+// follow lets end work on the child after a while, and notes what the child
+// acknowledged until it was gone.
+func (c *crashRun) follow(acked map[uint64]string, after time.Duration, end func()) {
+	c.t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-time.After(after)
+		end()
+	}()
+	for c.lines.Scan() {
+		number, entry, ok := strings.Cut(c.lines.Text(), " ")
 		seq, err := strconv.ParseUint(number, 10, 64)
-		if !ok || err != nil || !strings.Contains(entry, "-") {
+		if !ok || err != nil || strings.Count(entry, "-") != 2 || entry[len(entry)-1] == '-' {
 			continue // the line that the kill cut
 		}
 		if other, dup := acked[seq]; dup {
-			t.Fatalf("sequence number %d was given to %q and %q", seq, other, entry)
+			c.t.Fatalf("sequence number %d was given to %q and %q", seq, other, entry)
 		}
 		acked[seq] = entry
 	}
-	cmd.Wait() // killed: the error is expected
+	<-ended
+	c.cmd.Wait() // killed: the error is expected
+}
+
+func killOnce(t *testing.T, dir string, acked map[uint64]string) {
+	t.Helper()
+	c := startCrashChild(t, dir, "")
+	before := len(acked)
+	c.follow(acked, time.Duration(rand.IntN(250)+5)*time.Millisecond, func() { c.cmd.Process.Kill() })
 	if len(acked) == before {
 		t.Log("killed before the first acknowledgement")
 	}

@@ -19,7 +19,7 @@ import (
 func (h *harness) raw(f func(txn *badger.Txn) error) {
 	h.t.Helper()
 	h.close()
-	db, _, err := openBadger(filepath.Join(h.opts.Dir, dbDir), h.opts.withDefaults().Logger)
+	db, _, err := openBadger(filepath.Join(h.opts.Dir, dbDir), h.opts.withDefaults().Logger, true)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -143,6 +143,61 @@ func TestAnErrorLineOfTheDatabaseStopsEverything(t *testing.T) {
 	if got := h.ready(lane); len(got) == 0 || got[0].Seq != 1 {
 		t.Errorf("what was acknowledged: %v", seqs(got))
 	}
+}
+
+func TestAnErrorThatAReaderMeetsStopsTheGroupUnderWay(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	err := h.do(t.Context(), func(g *group) error {
+		g.accept(testEvent(1, lane))
+		h.fail(errors.New("a reader met this"))
+		return nil
+	})
+	if !errors.Is(err, ErrStopped) {
+		t.Errorf("a change after the first error was acknowledged: %v", err)
+	}
+	mustSeqs(t, "offered", h.fresh)
+	h.reopen()
+	mustSeqs(t, "ready", h.ready(lane))
+}
+
+func TestAnErrorThatAReaderMeetsEndsAnIdleStore(t *testing.T) {
+	h := newHarness(t)
+	h.fail(errors.New("a reader met this"))
+	select {
+	case <-h.ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the committer goes on")
+	}
+}
+
+// What was written counts until the next look at the disk: a second is long.
+func TestManyBytesAreReasonEnoughToLookAtTheDiskAgain(t *testing.T) {
+	var free atomic.Int64
+	free.Store(1 << 40)
+	h := newHarness(t, func(o *Options) {
+		o.stat = func(string) (diskState, error) {
+			return diskState{free: free.Load(), total: 1 << 40, maxOpen: 1 << 20}, nil
+		}
+	})
+	lane := h.lane("x.a")[0]
+	large := func(n int) *Event {
+		ev := testEvent(n, lane)
+		ev.Payloads[FormatPeanuts] = make([]byte, 1<<20)
+		return ev
+	}
+	h.accept(large(1))
+	free.Store(0) // the clock of the store stands still
+	for n := range 2 * spaceBytes >> 20 {
+		err := h.Accept(t.Context(), []*Event{large(n)})
+		if _, short := errors.AsType[*SpaceError](err); short {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Error("nobody looked at the disk")
 }
 
 // Badger works in the background too, and a store may have nothing to commit for

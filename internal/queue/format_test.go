@@ -67,7 +67,7 @@ func TestAnEmptyDatabaseUnderAnInitialisedFormatIsRefused(t *testing.T) {
 	a, b := newHarness(t), newHarness(t)
 	a.close()
 	b.close()
-	db, _, err := openBadger(filepath.Join(a.opts.Dir, dbDir), a.opts.withDefaults().Logger)
+	db, _, err := openBadger(filepath.Join(a.opts.Dir, dbDir), a.opts.withDefaults().Logger, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,11 @@ const (
 	leastInodes      = 1024
 	leastDescriptors = 128
 
-	spaceEvery      = time.Second
+	spaceEvery = time.Second
+	// spaceBytes is how much may be written before the next look: a flood of large
+	// events fills what hardLeastFree leaves in less than a second.
+	spaceBytes = 8 << 20
+
 	descriptorEvery = 5 * time.Second
 )
 
@@ -129,8 +133,16 @@ type guard struct {
 	looked time.Duration
 	opened time.Duration // last count of descriptors
 	once   bool
+	spent  int64 // bytes written since the last look
 	state  diskState
 	err    error // *SpaceError, or why the file system does not answer
+}
+
+// spend notes that n bytes were written.
+func (g *guard) spend(n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spent += n
 }
 
 // check returns nil or why nothing may be accepted now.
@@ -138,9 +150,10 @@ func (g *guard) check() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	if g.once && now-g.looked < spaceEvery {
+	if g.once && now-g.looked < spaceEvery && g.spent < spaceBytes {
 		return g.err
 	}
+	g.spent = 0
 	d, err := g.stat(g.dir)
 	if err != nil {
 		g.err, g.looked, g.once = fmt.Errorf("look at free space: %w", err), now, true

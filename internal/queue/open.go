@@ -47,8 +47,9 @@ type Options struct {
 	OnFatal func(error)
 
 	// For this package's tests.
-	elapsed func() time.Duration
-	stat    func(string) (diskState, error)
+	elapsed  func() time.Duration
+	stat     func(string) (diskState, error)
+	unsynced bool // acknowledges what is not on disk: the control of the power-cut tests
 }
 
 // Change is one delivery's step, as it became durable.
@@ -181,7 +182,7 @@ func open(o Options) (s *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db, blog, err := openBadger(filepath.Join(o.Dir, dbDir), o.Logger)
+	db, blog, err := openBadger(filepath.Join(o.Dir, dbDir), o.Logger, !o.unsynced)
 	if err != nil {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
 			return nil, &LockedError{Dir: o.Dir}

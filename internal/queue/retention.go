@@ -56,7 +56,7 @@ func (r *Retention) keep(b bucket) int {
 	case bucket{kindSenderID, 0}:
 		return daysFor(max(r.Payloads, r.Failed))
 	default:
-		return daysFor(keyLife * time.Millisecond)
+		return daysFor((keyLife + maxStartJump) * time.Millisecond)
 	}
 }
 

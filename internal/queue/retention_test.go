@@ -199,6 +199,9 @@ func TestAWallClockAYearOffLosesStallsAndWipesNothing(t *testing.T) {
 				t.Errorf("relay time went from %d to %d", before, now)
 			}
 			check("after a restart")
+			early := keyed()
+			h.accept(early)
+			mustEqual(t, "key known after a restart", early.Duplicate, true)
 			h.clock.wall.Add(-jump.Milliseconds())
 			h.reopen()
 			check("after the clock was set right")

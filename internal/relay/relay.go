@@ -227,10 +227,11 @@ func (r *relay) openStore(ctx context.Context, served <-chan error) error {
 		if !ok {
 			return ofStorage(err)
 		}
-		if _, again := errors.AsType[*queue.SpaceError](r.ready()); !again {
+		_, again := errors.AsType[*queue.SpaceError](r.ready())
+		r.close(short)
+		if !again {
 			r.log.Error("queue is not opened until there is space; events are answered 507", "err", short)
 		}
-		r.close(short)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

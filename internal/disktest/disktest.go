@@ -1,0 +1,177 @@
+//go:build linux
+
+// Package disktest makes small file systems of their own for tests, which may
+// be filled, cut off or given back.
+//
+// Guarantee: whatever it mounts is unmounted at the end of the test, and a
+// test that may not mount is skipped by name with the reason.
+package disktest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disk is a file system in an image.
+type Disk struct {
+	t     *testing.T
+	Dir   string // where it is mounted
+	image string
+}
+
+// New makes an image of size bytes, which takes only the space that is used, in
+// the directory at, "" for one of the test's own. kind is the type of the file system,
+// ext4 or xfs; options are further ones of its mkfs.
+func New(t *testing.T, kind, at string, size int64, options ...string) *Disk {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a file system needs root")
+	}
+	mkfs := "mkfs." + kind
+	if _, err := exec.LookPath(mkfs); err != nil {
+		t.Skipf("%s is not installed", mkfs)
+	}
+	if at == "" {
+		at = t.TempDir()
+	}
+	d := &Disk{t: t, image: filepath.Join(at, "image"), Dir: filepath.Join(t.TempDir(), "disk")}
+	f, err := os.Create(d.image)
+	if err == nil {
+		err = errors.Join(f.Truncate(size), f.Close(), os.Mkdir(d.Dir, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-q"}, options...)
+	if out, err := exec.Command(mkfs, append(args, d.image)...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", mkfs, err, out)
+	}
+	if out, err := mount(d.image, d.Dir, "-o", "loop"); err != nil {
+		t.Skipf("no %s can be mounted here: %v: %s", kind, err, out)
+	}
+	t.Cleanup(d.Unmount)
+	return d
+}
+
+// Memory mounts a tmpfs of size bytes.
+func Memory(t *testing.T, size int64) (dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a file system needs root")
+	}
+	dir = t.TempDir()
+	if out, err := mount("tmpfs", dir, "-t", "tmpfs", "-o", "size="+strconv.FormatInt(size, 10)); err != nil {
+		t.Skipf("no tmpfs can be mounted here: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+func mount(what, dir string, options ...string) (string, error) {
+	out, err := exec.Command("mount", append(options, what, dir)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// Mount mounts the image again after Unmount, which lets the file system repair
+// itself.
+func (d *Disk) Mount() {
+	d.t.Helper()
+	if out, err := mount(d.image, d.Dir, "-o", "loop"); err != nil {
+		d.t.Fatalf("mount again: %v: %s", err, out)
+	}
+}
+
+// Unmount takes the file system away. Nothing may be open on it. It does nothing when
+// it is not mounted.
+func (d *Disk) Unmount() {
+	d.t.Helper()
+	if err := unix.Unmount(d.Dir, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		d.t.Errorf("unmount %s: %v", d.Dir, err)
+	}
+}
+
+// Cut ends the file system as a power cut does: nothing that was not synced is
+// written any more, not even the journal. Every later call fails with an I/O
+// error. The effect on the image is final; Unmount and Mount follow.
+// FS_IOC_SHUTDOWN with FS_SHUTDOWN_FLAGS_NOLOGFLUSH,
+// https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html.
+func (d *Disk) Cut() {
+	d.t.Helper()
+	const shutdown, noLogFlush = 0x8004587d, 2
+	f, err := os.Open(d.Dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush); err != nil {
+		d.t.Skipf("this kernel does not shut a file system down: %v", err)
+	}
+}
+
+// Fill leaves at most free bytes of the file system that dir is on. Release
+// gives the rest back.
+func Fill(t *testing.T, dir string, free int64) (release func()) {
+	t.Helper()
+	path := filepath.Join(dir, fmt.Sprintf("balloon-%d", free))
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	// A little goes to the file system's own blocks, or to whoever writes meanwhile.
+	for n := int64(st.Bavail)*st.Bsize - free; n > 0; n -= 64 << 10 {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, n)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+}
+
+// FillInodes leaves at most free inodes.
+func FillInodes(t *testing.T, dir string, free int64) (release func()) {
+	t.Helper()
+	at, err := os.MkdirTemp(dir, "inodes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(st.Ffree) - free {
+		f, err := os.Create(filepath.Join(at, strconv.FormatInt(i, 10)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	return func() {
+		if err := os.RemoveAll(at); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+//go:build linux
+
+package queue
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/disktest"
+)
+
+// powerCuts is how often each kind of power cut is tried.
+func powerCuts(short int) int {
+	if n, err := strconv.Atoi(os.Getenv("QUEUE_POWER_CUTS")); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return 1
+	}
+	return short
+}
+
+// cutOnce cuts the power while a child works.
+func cutOnce(t *testing.T, disk *disktest.Disk, dir, mode string, acked map[uint64]string) {
+	t.Helper()
+	c := startCrashChild(t, dir, mode)
+	c.follow(acked, time.Duration(rand.IntN(200)+100)*time.Millisecond, func() {
+		if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+		disk.Cut()
+		c.cmd.Process.Kill()
+	})
+	disk.Unmount()
+	disk.Mount()
+}
+
+func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			disk := disktest.New(t, kind, "", 1<<30)
+			dir := filepath.Join(disk.Dir, "above", "q")
+			acked := map[uint64]string{}
+			cuts := powerCuts(2)
+			for range cuts {
+				cutOnce(t, disk, dir, "", acked)
+			}
+			for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
+				t.Error(problem)
+			}
+			t.Logf("%d power cuts, %d acknowledged events", cuts, len(acked))
+		})
+	}
+}
+
+// The first start makes files and directories; a power cut may meet any of them.
+func TestAPowerCutWhileTheStoreIsMadeLeavesOneThatOpens(t *testing.T) {
+	disk := disktest.New(t, "ext4", "", 1<<30)
+	for n := range powerCuts(3) {
+		dir := filepath.Join(disk.Dir, "above-"+strconv.Itoa(n), "q")
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), crashDirEnv+"="+dir)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
+		if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+		disk.Cut()
+		c.Process.Kill()
+		c.Wait() // killed: the error is expected
+		disk.Unmount()
+		disk.Mount()
+		for _, problem := range crashAccount(t, dir, nil, stays) {
+			t.Error(problem)
+		}
+	}
+}
+
+// While days pass, are copied forward and dropped, and while space is given
+// back, what is pending stays.
+func TestAPowerCutInTheMiddleOfDroppingAndCollectingKeepsWhatIsPending(t *testing.T) {
+	disk := disktest.New(t, "ext4", "", 1<<30)
+	dir := filepath.Join(disk.Dir, "q")
+	acked := map[uint64]string{}
+	cuts := powerCuts(2)
+	for range cuts {
+		cutOnce(t, disk, dir, crashChurn, acked)
+	}
+	for _, problem := range crashAccount(t, dir, acked, stays) {
+		t.Error(problem)
+	}
+	t.Logf("%d power cuts, %d acknowledged events", cuts, len(acked))
+}
+
+// The control: a store that acknowledges without syncing must be caught by the same
+// test.
+func TestTheAccountNoticesAStoreThatDoesNotSync(t *testing.T) {
+	disk := disktest.New(t, "ext4", "", 1<<30)
+	dir := filepath.Join(disk.Dir, "q")
+	h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
+	h.open()
+	h.close()
+	acked := map[uint64]string{}
+	cutOnce(t, disk, dir, crashUnsynced, acked)
+	wrong := strings.Join(crashAccount(t, dir, acked, func(uint64) bool { return true }), "\n")
+	lost := strings.Count(wrong, "has no delivery")
+	if len(acked) == 0 || lost == 0 {
+		t.Errorf("%d events were acknowledged and none was lost:\n%s", len(acked), wrong)
+	}
+	t.Logf("%d acknowledged events, %d deliveries lost, as they must be", len(acked), lost)
+}
