@@ -83,7 +83,7 @@ type Listen struct {
 type Log struct {
 	// Lowest level that is written.
 	Level string `koanf:"level" default:"info" enum:"debug,info,warn,error" example:"debug"`
-	// `auto` is `journal` when standard error is the journal, as under systemd, and `text` otherwise.
+	// `auto` is `journal` under systemd and `text` otherwise.
 	Format string `koanf:"format" default:"auto" enum:"auto,text,json,journal" example:"json"`
 }
 
