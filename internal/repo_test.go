@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -269,6 +270,49 @@ func TestScriptsAreExecutable(t *testing.T) {
 		}
 		if !strings.Contains(filepath.Base(p), ".") && info.Mode()&0o100 == 0 {
 			t.Errorf("%s is not executable", p)
+		}
+	}
+}
+
+// TestLinksLeadSomewhere follows every relative link of the documentation.
+func TestLinksLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	followed := 0
+	for _, page := range append(pages, "../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range link.FindAllSubmatch(text, -1) {
+			to := string(match[1])
+			if strings.Contains(to, "://") {
+				continue
+			}
+			followed++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), to)); err != nil {
+				t.Errorf("%s links to %s: %v", page, to, err)
+			}
+		}
+	}
+	if followed < 10 {
+		t.Errorf("only %d links were found", followed)
+	}
+}
+
+// TestTheArchitectureNamesEveryPackage keeps its table complete.
+func TestTheArchitectureNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := range imports {
+		name := strings.TrimPrefix(dir, "internal/")
+		if !strings.Contains(string(text), "`"+name+"`") && !strings.Contains(string(text), "`"+dir+"`") && !strings.Contains(name, "/") {
+			t.Errorf("docs/architecture.md does not name package %s", dir)
 		}
 	}
 }
