@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +25,11 @@ const module = "github.com/peanutsapp/peanuts-relay"
 //
 // Arrows point from deciding to doing to knowing.
 var imports = map[string][]string{
-	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue", "internal/unixsock"},
+	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue"},
 
 	"internal/cli":         {"internal/config", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
-	"internal/relay":       {"internal/api", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/id", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/secret", "internal/signing", "internal/unixsock"},
+	"internal/relay":       {"internal/api", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
 	"internal/config":     {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/config/gen": {"internal/config"},
@@ -60,13 +61,12 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/dgraph-io/badger":      {"internal/queue"},
 	"github.com/knadh/koanf":           {"internal/config"},
-	"github.com/fsnotify/fsnotify":     {"internal/config"},
 	"go.yaml.in/yaml":                  {"internal/config"},
 	"github.com/go-viper/mapstructure": {"internal/config"},
 	"github.com/spf13/cobra":           {"internal/cli"},
 	"github.com/prometheus":            {"internal/api", "internal/relay"},
 	"code.dny.dev/ssrf":                {"internal/egress"},
-	"github.com/coreos/go-systemd/v22": {"internal/unixsock", "internal/relay", "internal/cli"},
+	"github.com/coreos/go-systemd/v22": {"internal/unixsock"},
 	"github.com/santhosh-tekuri":       {},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"pgregory.net/rapid":               {},
@@ -121,11 +121,16 @@ func parseModule(t *testing.T) []goFile {
 	return out
 }
 
+// TestArrowsPointOneWay holds the code to both tables, and the tables to the
+// code: what they allow and nobody uses would let an arrow in unseen.
 func TestArrowsPointOneWay(t *testing.T) {
+	type arrow struct{ from, to string }
+	used, packages := map[arrow]bool{}, map[string]bool{}
 	for _, f := range parseModule(t) {
 		if f.dir == "internal" {
 			continue // this test
 		}
+		packages[f.dir] = true
 		allowed, listed := imports[f.dir]
 		if !listed {
 			t.Errorf("%s: package %s is not in the import table", f.name, f.dir)
@@ -139,13 +144,37 @@ func TestArrowsPointOneWay(t *testing.T) {
 			if f.test {
 				continue // tests may reach across; the shipped program may not
 			}
-			if rest, ours := strings.CutPrefix(p, module+"/"); ours && !slices.Contains(allowed, rest) {
-				t.Errorf("%s imports %s, which the import table does not allow", f.name, rest)
+			if rest, ours := strings.CutPrefix(p, module+"/"); ours {
+				used[arrow{f.dir, rest}] = true
+				if !slices.Contains(allowed, rest) {
+					t.Errorf("%s imports %s, which the import table does not allow", f.name, rest)
+				}
 			}
 			for prefix, who := range owners {
-				if strings.HasPrefix(p, prefix) && !slices.Contains(who, f.dir) {
+				if p != prefix && !strings.HasPrefix(p, prefix+"/") {
+					continue
+				}
+				used[arrow{f.dir, prefix}] = true
+				if !slices.Contains(who, f.dir) {
 					t.Errorf("%s imports %s; only %v may", f.name, p, who)
 				}
+			}
+		}
+	}
+	for from, allowed := range imports {
+		if !packages[from] {
+			t.Errorf("the import table has package %s, which does not exist", from)
+		}
+		for _, to := range allowed {
+			if !used[arrow{from, to}] {
+				t.Errorf("the import table lets %s import %s, which it does not", from, to)
+			}
+		}
+	}
+	for prefix, who := range owners {
+		for _, from := range who {
+			if !used[arrow{from, prefix}] {
+				t.Errorf("the table of owners lets %s import %s, which it does not", from, prefix)
 			}
 		}
 	}
@@ -243,6 +272,49 @@ func TestScriptsAreExecutable(t *testing.T) {
 		}
 		if !strings.Contains(filepath.Base(p), ".") && info.Mode()&0o100 == 0 {
 			t.Errorf("%s is not executable", p)
+		}
+	}
+}
+
+// TestLinksLeadSomewhere follows every relative link of the documentation.
+func TestLinksLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	followed := 0
+	for _, page := range append(pages, "../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range link.FindAllSubmatch(text, -1) {
+			to := string(match[1])
+			if strings.Contains(to, "://") {
+				continue
+			}
+			followed++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), to)); err != nil {
+				t.Errorf("%s links to %s: %v", page, to, err)
+			}
+		}
+	}
+	if followed < 10 {
+		t.Errorf("only %d links were found", followed)
+	}
+}
+
+// TestTheArchitectureNamesEveryPackage keeps its table complete.
+func TestTheArchitectureNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := range imports {
+		name := strings.TrimPrefix(dir, "internal/")
+		if !strings.Contains(string(text), "`"+name+"`") && !strings.Contains(string(text), "`"+dir+"`") && !strings.Contains(name, "/") {
+			t.Errorf("docs/architecture.md does not name package %s", dir)
 		}
 	}
 }

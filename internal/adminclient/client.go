@@ -47,8 +47,10 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 
 const (
-	dialTimeout   = 5 * time.Second
-	headerTimeout = 2 * time.Minute // a test answers only when its attempt is over
+	dialTimeout = 5 * time.Second
+	// headerTimeout outlasts the longest answer: that of a test comes when its
+	// attempt is over, for which retry.timeout may allow 10 minutes.
+	headerTimeout = 11 * time.Minute
 	// maxAnswer bounds one document. The largest is a delivery with a payload of
 	// 1 MiB, every byte of which JSON may write as six, shown twice.
 	maxAnswer = 32 << 20

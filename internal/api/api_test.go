@@ -442,7 +442,7 @@ func TestLastResultIsThatOfTheNewestAttempt(t *testing.T) {
 func TestAStoppedStoreIsUnavailable(t *testing.T) {
 	w := newWorld(t)
 	w.store.err = queue.ErrStopped
-	w.store.stats.State = storeStopped
+	w.store.stats.State = queue.StateStopped
 	w.start(t)
 	_, err := w.client.Deliveries(t.Context(), adminclient.DeliveryQuery{})
 	refused(t, err, 503, rest.CodeUnavailable)
@@ -459,7 +459,7 @@ func TestAStoppedStoreIsUnavailable(t *testing.T) {
 // Before the store is open nobody is told that an id is unknown.
 func TestBeforeTheStoreIsOpen(t *testing.T) {
 	w := newWorld(t)
-	w.store.stats.State = storeStarting
+	w.store.stats.State = queue.StateStarting
 	w.store.err = queue.ErrStopped
 	w.start(t)
 	_, err := w.client.Delivery(t.Context(), id.Delivery(testStore, uint32(backend), 1))
@@ -479,7 +479,7 @@ func TestBeforeTheStoreIsOpen(t *testing.T) {
 
 func TestLiveButNotReadyWithoutRoom(t *testing.T) {
 	w := newWorld(t)
-	w.store.stats.State = storeNoSpace
+	w.store.stats.State = queue.StateNoSpace
 	w.start(t)
 	if h, err := w.client.Live(t.Context()); err != nil || !h.OK {
 		t.Errorf("live: %+v, %v", h, err)

@@ -7,7 +7,7 @@
 // parameter or key is an error that names it, never ignored. Every read, wait,
 // body, page, connection and subscriber is bounded, so that a client of the
 // admin socket cannot slow deliveries down: one request looks at a bounded
-// number of rows, metrics are made from counters without touching the store,
+// number of rows, metrics are made from counters and one seek for each webhook,
 // and a slow reader of the stream loses changes and is told how many. No
 // answer holds a secret: what may be shown is decided by whoever makes the
 // [Catalog] and the attempts' records.

@@ -58,9 +58,9 @@ func (v *view) status(s *queue.Summary) string {
 	case s.State != delivery.Pending:
 		return s.State.String()
 	case v.api.Dispatcher.InFlight(s.Lane, s.Seq):
-		return delivery.StatusInFlight
+		return rest.StatusInFlight
 	case v.lane(s.Lane).Hold != "":
-		return delivery.StatusHeld
+		return rest.StatusHeld
 	}
 	return s.State.String()
 }

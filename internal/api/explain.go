@@ -149,13 +149,10 @@ func (v *view) waiting(s *queue.Summary, last *delivery.Attempt) string {
 }
 
 func gaveUp(s *queue.Summary, last *delivery.Attempt) string {
-	switch s.Code {
-	case delivery.CodeDropped:
+	switch {
+	case s.Code == delivery.CodeDropped:
 		return "Discarded by an operator" + at(s.Finished) + "."
-	case delivery.CodeRemoved:
-		return "Given up" + at(s.Finished) + " because its webhook stayed out of the configuration."
-	}
-	if last == nil {
+	case last == nil:
 		return "Given up" + at(s.Finished) + "."
 	}
 	return fmt.Sprintf("Given up%s after %d %s: %s.", at(s.Finished), s.Attempts, plural(s.Attempts, "attempt"), ruleText(last))

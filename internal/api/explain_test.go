@@ -62,7 +62,6 @@ func TestEveryHoldReasonHasASentence(t *testing.T) {
 func TestDeliveriesAreExplained(t *testing.T) {
 	w, ids := storyWorld(t)
 	dropped := w.store.add(backend, 20, delivery.Failed, func(s *queue.Summary) { s.Code = delivery.CodeDropped })
-	orphan := w.store.add(old, 21, delivery.Failed, func(s *queue.Summary) { s.Code = delivery.CodeRemoved })
 	due := w.store.add(backend, 22, delivery.Pending, func(s *queue.Summary) { s.Attempts, s.Next = 1, epoch })
 	w.store.attempts[key{backend, 22}] = []delivery.Attempt{failedAttempt(1)}
 	w.start(t)
@@ -78,7 +77,6 @@ func TestDeliveriesAreExplained(t *testing.T) {
 		{ids["in flight"], []string{"Attempt 1 is under way."}},
 		{due, []string{"Attempt 2 is due now"}},
 		{dropped, []string{"Discarded by an operator at "}},
-		{orphan, []string{"stayed out of the configuration"}},
 	} {
 		got, err := w.client.Delivery(t.Context(), row.id)
 		if err != nil {

@@ -44,11 +44,11 @@ type fakeStore struct {
 
 func newFakeStore(t *testing.T) *fakeStore {
 	return &fakeStore{t: t, lanes: map[queue.Lane]queue.LaneStats{}, rows: map[key]queue.Summary{},
-		attempts: map[key][]delivery.Attempt{}, events: map[uint64]queue.EventRecord{}, stats: queue.Stats{State: storeOK}}
+		attempts: map[key][]delivery.Attempt{}, events: map[uint64]queue.EventRecord{}, stats: queue.Stats{State: queue.StateOK}}
 }
 
 func (s *fakeStore) StoreID() uint64 {
-	if s.Stats().State == storeStarting {
+	if s.Stats().State == queue.StateStarting {
 		return 0
 	}
 	return testStore

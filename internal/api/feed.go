@@ -8,7 +8,6 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
-	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
 const (
@@ -76,7 +75,7 @@ func (f *Feed) Publish(cs []queue.Change) {
 
 // count is called with f.mu held.
 func (f *Feed) count(c *queue.Change) {
-	if c.Kind != rest.KindAttempt && c.Kind != rest.KindDropped {
+	if c.Kind != queue.ChangeAttempt && c.Kind != queue.ChangeDropped {
 		return
 	}
 	l := f.lanes[c.Lane]
@@ -90,7 +89,7 @@ func (f *Feed) count(c *queue.Change) {
 	case delivery.Failed:
 		l.failed++
 	}
-	if c.Kind != rest.KindAttempt {
+	if c.Kind != queue.ChangeAttempt {
 		return
 	}
 	l.last = c.Seq

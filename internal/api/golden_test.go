@@ -59,7 +59,7 @@ func storyWorld(t *testing.T) (w *world, ids map[string]string) {
 		e.ID, e.Deliveries, e.Skipped = "evt_mine", nil, []queue.Skip{{Lane: alerts, Reason: delivery.SkipDisabled}, {Lane: backend, Reason: delivery.SkipNotSelected}}
 	})
 	w.addEvent(8, func(e *queue.EventRecord) { e.ID, e.Helper, e.Deliveries = "evt_mine", "crm", nil })
-	w.store.stats = queue.Stats{State: storeOK, Events: 8, Deliveries: 6, Success: 1, Failed: 1, Pending: 4, LiveBytes: 4096,
+	w.store.stats = queue.Stats{State: queue.StateOK, Events: 8, Deliveries: 6, Success: 1, Failed: 1, Pending: 4, LiveBytes: 4096,
 		Groups: 5, LastSeq: 8, DiskFree: 1 << 40, AcceptMark: 512 << 20}
 	stats := w.store.lanes[backend]
 	stats.LiveBytes = 4096

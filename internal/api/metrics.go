@@ -8,13 +8,14 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
+	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
 // collector makes the metrics of a scrape from counters in memory; of the
-// store's rows it reads the oldest one of every lane that has any, by one seek. Names follow
-// https://prometheus.io/docs/practices/naming/. The labels' values are the
-// configured webhooks, and words of fixed lists; every series is there from the
-// first scrape on.
+// store's rows it reads the oldest one of every lane that has any, by one seek.
+// Names follow https://prometheus.io/docs/practices/naming/. The labels' values
+// are the configured webhooks, and words of fixed lists; every series is there
+// from the first scrape on.
 type collector struct{ api *API }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -68,7 +69,7 @@ func (c *collector) store(s sample) {
 	s.gauge(desc("queue_quarantined_records", "Damaged records set aside."), float64(stats.Quarantined))
 	s.gauge(desc("disk_free_bytes", "Free space of the queue's file system."), float64(stats.DiskFree))
 	state := desc("store_state", "1 for the state that the store is in.", "state")
-	for _, name := range []string{storeStarting, storeOK, storeNoSpace, storeStopped} {
+	for _, name := range []string{queue.StateStarting, queue.StateOK, queue.StateNoSpace, queue.StateStopped} {
 		s.gauge(state, truth(stats.State == name), name)
 	}
 	active := 0

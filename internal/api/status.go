@@ -9,15 +9,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// Values of queue.Stats.State, and what the composition root says before there
-// is a store.
-const (
-	storeStarting = "starting"
-	storeOK       = "ok"
-	storeNoSpace  = "no_space"
-	storeStopped  = "stopped"
-)
-
 func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := params(r); err != nil {
 		return nil, err
@@ -68,12 +59,12 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 // reasons are why the daemon does less than it should.
 func reasons(stats *queue.Stats, lanes []fullLane) (reasons []string) {
 	switch stats.State {
-	case storeOK:
-	case storeStarting:
+	case queue.StateOK:
+	case queue.StateStarting:
 		reasons = append(reasons, "the store is not open yet")
-	case storeNoSpace:
+	case queue.StateNoSpace:
 		reasons = append(reasons, "the disk has too little room: events are refused until there is more")
-	case storeStopped:
+	case queue.StateStopped:
 		reasons = append(reasons, "the store has stopped: the daemon is ending or must be restarted")
 	default:
 		reasons = append(reasons, "the store is "+stats.State)
@@ -96,7 +87,7 @@ func (a *API) getLive(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := params(r); err != nil {
 		return nil, err
 	}
-	if a.Store.Stats().State == storeStopped {
+	if a.Store.Stats().State == queue.StateStopped {
 		return unhealthy("the store has stopped")
 	}
 	return rest.Health{OK: true, Reasons: []string{}}, nil
@@ -112,7 +103,7 @@ func (a *API) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 			return unhealthy(err.Error())
 		}
 	}
-	if stats := a.Store.Stats(); stats.State != storeOK {
+	if stats := a.Store.Stats(); stats.State != queue.StateOK {
 		return unhealthy(reasons(&stats, nil)...)
 	}
 	return rest.Health{OK: true, Reasons: []string{}}, nil

@@ -326,3 +326,14 @@ func TestHostileConnectionsEnd(t *testing.T) {
 		t.Errorf("a header of %d bytes: %v, %v", len(big), resp, err)
 	}
 }
+
+// The store's words go into the documents as they are.
+func TestTheStoresWordsAreThoseOfTheDocuments(t *testing.T) {
+	for store, document := range map[string]string{queue.ChangeAccepted: rest.KindAccepted, queue.ChangeAttempt: rest.KindAttempt,
+		queue.ChangeRequeued: rest.KindRequeued, queue.ChangeDropped: rest.KindDropped,
+		delivery.Pending.String(): rest.StatusPending, delivery.Success.String(): rest.StatusSuccess, delivery.Failed.String(): rest.StatusFailed} {
+		if store != document {
+			t.Errorf("the store says %q, the documents %q", store, document)
+		}
+	}
+}

@@ -145,8 +145,7 @@ func parseAnswer(raw []byte, status int, retryAfter string) (*answer, error) {
 
 // unreachable words a request that got no answer.
 func (c *eventsClient) unreachable(err error) error {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 		return socketFault(c.socket, dial.Err, "listen.events_mode and listen.events_group of the configuration say who may hand in events")
 	}
 	return WithExit(ExitUnavailable, fmt.Errorf("the connection to %s broke before an answer: %w", c.socket, rootCause(err)),

@@ -108,7 +108,7 @@ type pending struct {
 	onKey   bool
 }
 
-// newLoader is the state of one load; o is complete.
+// newLoader returns the state of a new load; o is complete.
 func newLoader(o Options) *loader {
 	return &loader{
 		opts:   o,

@@ -39,8 +39,9 @@ The result is always text: they cannot replace a number, a list or true and fals
 YAML anchors, aliases and ` + "`<<`" + ` may be used, each file on its own. Numbers are written in plain decimal
 digits, true and false in full.
 
-**Restart** in the tables below marks keys whose change takes effect at the next start only. **Not yet**
-marks keys that are understood and checked, but refused by this version unless they have their default value.
+The files are read at the start: this version takes every change over at its next start, which loses nothing.
+**Restart** in the tables below marks keys for which that will stay so. **Not yet** marks keys that are understood
+and checked, but refused by this version unless they have their default value.
 
 `
 

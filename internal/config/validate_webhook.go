@@ -14,6 +14,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
 )
@@ -70,7 +71,7 @@ func suggested(quotable bool, word string, known []string, fallback string) stri
 }
 
 func (l *loader) validateEvents(h *Helper, w *WebhookKeys, path []string) {
-	known := append([]string{"create", "update", "delete", "all", EventCreated, EventUpdated, EventDeleted, "created", "updated", "deleted"}, h.Events...)
+	known := append([]string{"create", "update", "delete", "all", event.Created, event.Updated, event.Deleted, "created", "updated", "deleted"}, h.Events...)
 	items := l.items(path, len(w.Events))
 	for i, word := range w.Events {
 		if word == "all" || h.eventName(word) != "" {

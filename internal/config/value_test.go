@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/peanutsapp/peanuts-relay/internal/event"
 )
 
 func TestDurations(t *testing.T) {
@@ -182,9 +184,9 @@ helpers:
 		concurrency, hook int
 	}{
 		{id: "a.file", secrets: []string{"file"}, schedule: []time.Duration{time.Second}, timeout: 2 * time.Second, alsoOn: []int{408}, scheme: "peanuts"},
-		{id: "a.own", secrets: []string{"1", "2"}, events: []string{EventCreated, EventDeleted, "user.created"}, schedule: []time.Duration{}, timeout: 2 * time.Second, alsoOn: []int{}, scheme: "peanuts"},
+		{id: "a.own", secrets: []string{"1", "2"}, events: []string{event.Created, event.Deleted, "user.created"}, schedule: []time.Duration{}, timeout: 2 * time.Second, alsoOn: []int{}, scheme: "peanuts"},
 		{id: "a.none", schedule: []time.Duration{time.Second}, timeout: 5 * time.Millisecond, alsoOn: []int{408}, none: true},
-		{id: "b.helper", secrets: []string{"helper"}, events: []string{EventUpdated}, schedule: []time.Duration{time.Second}, timeout: 2 * time.Second, alsoOn: []int{408}, scheme: "hex", header: "X-S"},
+		{id: "b.helper", secrets: []string{"helper"}, events: []string{event.Updated}, schedule: []time.Duration{time.Second}, timeout: 2 * time.Second, alsoOn: []int{408}, scheme: "hex", header: "X-S"},
 	} {
 		w := hooks[i]
 		if w.ID != want.id || !slices.Equal(reveal(w), want.secrets) || !slices.Equal(w.Events, want.events) || (w.Events == nil) != (want.events == nil) {

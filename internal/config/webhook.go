@@ -5,14 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
-)
-
-// The built-in event types.
-const (
-	EventCreated = "entry.created"
-	EventUpdated = "entry.updated"
-	EventDeleted = "entry.deleted"
 )
 
 // SinkHTTP is the built-in sink.
@@ -126,12 +120,12 @@ func (h *Helper) selected(words []string) []string {
 // eventName is the full name of an event, "" when the helper has none such.
 func (h *Helper) eventName(word string) string {
 	switch word {
-	case "create", "created", EventCreated:
-		return EventCreated
-	case "update", "updated", EventUpdated:
-		return EventUpdated
-	case "delete", "deleted", EventDeleted:
-		return EventDeleted
+	case "create", "created", event.Created:
+		return event.Created
+	case "update", "updated", event.Updated:
+		return event.Updated
+	case "delete", "deleted", event.Deleted:
+		return event.Deleted
 	}
 	if slices.Contains(h.Events, word) {
 		return word

@@ -32,14 +32,6 @@ const (
 
 var stateNames = []string{Pending: "pending", Success: "success", Failed: "failed"}
 
-// StatusHeld is the status that listings show for a pending delivery on a held
-// lane.
-const StatusHeld = "held"
-
-// StatusInFlight is the status that listings show for a pending delivery that
-// is being attempted at this moment.
-const StatusInFlight = "in_flight"
-
 func (s State) String() string { return name(stateNames, s) }
 
 // HoldReason says why a lane makes no attempts for now. "" is not held.
@@ -103,8 +95,7 @@ const (
 	CodeInterrupted   Code = "interrupted"    // the daemon stopped
 	CodeDamaged       Code = "damaged"        // the stored payload no longer matches its checksum
 	CodeDropped       Code = "dropped"        // discarded by the operator
-	CodeRemoved       Code = "webhook_removed"
-	CodePanic         Code = "panic" // the sink panicked
+	CodePanic         Code = "panic"          // the sink panicked
 )
 
 // Rule names the sentence of the response table that decided what followed an

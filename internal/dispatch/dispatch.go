@@ -58,9 +58,6 @@ const (
 	ringSize = 512
 	// defaultRingBytes bounds the payloads in all rings together.
 	defaultRingBytes = 32 << 20
-
-	// changeAttempt is the [queue.Change].Kind of a committed completion.
-	changeAttempt = "attempt"
 )
 
 // Options configure a [Dispatcher].
@@ -181,7 +178,7 @@ func (d *Dispatcher) Offer(ds []queue.Delivery) {
 func (d *Dispatcher) Changed(cs []queue.Change) {
 	lanes := d.table.Load().lanes
 	for i := range cs {
-		if cs[i].Kind != changeAttempt {
+		if cs[i].Kind != queue.ChangeAttempt {
 			continue
 		}
 		if l := lanes[cs[i].Lane]; l != nil {

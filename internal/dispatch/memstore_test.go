@@ -185,7 +185,7 @@ func (s *memStore) commitBuffer() {
 func (s *memStore) apply(c *queue.Completion) queue.Change {
 	a := c.Attempt
 	r := s.rows[c.Delivery.Lane][c.Delivery.Seq]
-	change := queue.Change{Lane: c.Delivery.Lane, Seq: c.Delivery.Seq, State: a.State, Kind: changeAttempt, Attempts: a.Number}
+	change := queue.Change{Lane: c.Delivery.Lane, Seq: c.Delivery.Seq, State: a.State, Kind: queue.ChangeAttempt, Attempts: a.Number}
 	if r == nil || r.del.Track == 0 || r.del.Track != c.Delivery.Track || r.del.Attempts != c.Delivery.Attempts {
 		s.fail("completion of lane %d seq %d attempt %d matches no pending row: %+v", c.Delivery.Lane, c.Delivery.Seq, a.Number, r)
 		return change

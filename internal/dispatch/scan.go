@@ -167,7 +167,11 @@ func (l *lane) readFailed(err error) {
 		l.d.dead.Store(true)
 		return
 	}
-	l.d.log.Error("pending deliveries cannot be read", "lane", uint32(l.num), "err", err)
+	webhook := ""
+	if s := l.slot(); s != nil {
+		webhook = s.Webhook
+	}
+	l.d.log.Error("pending deliveries cannot be read", "webhook", webhook, "err", err)
 	l.halt.backoff = l.d.store.Now() + readPause
 	l.arm()
 }

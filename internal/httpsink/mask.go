@@ -23,7 +23,10 @@ const (
 	// secrets are: ordinary headers and parts of the path.
 	minPlain = 8
 
-	maxPattern = 4 << 10
+	// maxPattern bounds what is searched for, and with it the buffers: three
+	// times the 64 KiB of a file that a reference may name, because a URL or
+	// hexadecimal form is up to three times as long.
+	maxPattern = 3 * 64 << 10
 	maxLine    = 300
 )
 

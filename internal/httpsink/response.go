@@ -92,11 +92,11 @@ func (s *Sink) redirect(location string) string {
 		return " with an unreadable Location" + never + "put the receiver's final address into url"
 	}
 	to = s.template.URL.ResolveReference(to)
-	where := clean(to.Scheme+"://"+to.Host, 200)
+	where := clean(s.masker.text(to.Scheme+"://"+to.Host), 200) // masked first: half of a secret is not recognised
 	if to.Host == s.template.URL.Host && to.Scheme == s.template.URL.Scheme {
 		return ", pointing to another path on " + where + never + "put the final path into url"
 	}
-	return ", pointing to " + s.masker.text(where) + never + "put the receiver's final address into url"
+	return ", pointing to " + where + never + "put the receiver's final address into url"
 }
 
 // keepHeaders copies the headers sorted by name, masked and bounded.

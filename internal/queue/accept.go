@@ -204,7 +204,7 @@ func (g *group) putReady(ev *Event, ref payloadRef, charge uint32) {
 		g.fresh = append(g.fresh, Delivery{Lane: nd.Lane, Seq: ev.Seq, Track: Ready, Format: nd.Format, EventID: ev.ID,
 			EventType: ev.Type, EntryID: ev.EntryID, Helper: ev.Helper, Accepted: g.wall.UTC().Round(0), Unstable: ev.Unstable,
 			Payload: ev.Payloads[nd.Format], ref: ref, charge: charge})
-		g.changes = append(g.changes, Change{Lane: nd.Lane, Seq: ev.Seq, State: delivery.Pending, Kind: "accepted"})
+		g.changes = append(g.changes, Change{Lane: nd.Lane, Seq: ev.Seq, State: delivery.Pending, Kind: ChangeAccepted})
 	}
 }
 

@@ -170,7 +170,7 @@ func counts(a *delivery.Attempt) bool {
 }
 
 func (g *group) changed(d *Delivery, a *delivery.Attempt) {
-	ch := Change{Lane: d.Lane, Seq: d.Seq, State: a.State, Attempts: a.Number, StatusCode: a.Status, Code: a.Code, Kind: "attempt"}
+	ch := Change{Lane: d.Lane, Seq: d.Seq, State: a.State, Attempts: a.Number, StatusCode: a.Status, Code: a.Code, Kind: ChangeAttempt}
 	if a.State == delivery.Pending {
 		ch.Next = g.wall.Add(a.NextIn).UTC().Round(0)
 	}

@@ -298,7 +298,7 @@ func TestMinFreeLowersTheMarkButNotBelowWhatTheDatabaseNeeds(t *testing.T) {
 	mustEqual(t, "auto in between", needFree(0, 40<<30), int64(2<<30))
 	mustEqual(t, "explicit", needFree(200<<20, 1<<40), int64(200<<20))
 	mustEqual(t, "explicit, too low", needFree(1, 1<<40), int64(hardLeastFree))
-	if err := CheckSpace(t.TempDir()+"/not/there", 0); err != nil {
+	if err := checkSpace(t.TempDir()+"/not/there", 0, statDisk); err != nil {
 		if _, ok := errors.AsType[*SpaceError](err); !ok {
 			t.Error(err)
 		}

@@ -79,14 +79,9 @@ func needFree(minFree, total int64) int64 {
 	return max(min(max(total/20, autoFreeMin), autoFreeMax), leastFree)
 }
 
-// CheckSpace reports whether a store in dir (which need not exist yet) could
-// be opened safely: a *[SpaceError] when disk or inodes are short, another
-// error when the file system does not answer. minFree is
-// [Options.MinFree]. It opens and changes nothing.
-func CheckSpace(dir string, minFree int64) error {
-	return checkSpace(dir, minFree, statDisk)
-}
-
+// checkSpace reports whether a store in dir (which need not exist yet) can be
+// opened safely: a *[SpaceError] when disk or inodes are short, another error
+// when the file system does not answer. It opens and changes nothing.
 func checkSpace(dir string, minFree int64, stat func(string) (diskState, error)) error {
 	at := dir
 	for {

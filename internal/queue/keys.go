@@ -35,7 +35,6 @@ const (
 // Lengths of keys, kind included.
 const (
 	lenLaneSeq  = 1 + 4 + 8
-	lenWaiting  = 1 + 4 + 8 + 8
 	lenEvent    = 1 + 1 + 2 + 8
 	lenFinished = 1 + 1 + 2 + 4 + 8
 	lenAttempt  = 1 + 2 + 4 + 8 + 2

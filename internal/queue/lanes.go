@@ -41,6 +41,14 @@ type LaneStats struct {
 // Pending is how many deliveries are not finished.
 func (l LaneStats) Pending() int64 { return l.Ready + l.Waiting + l.Returning }
 
+// Values of Stats.State.
+const (
+	StateStarting = "starting" // never said by a Store: nothing is open yet
+	StateOK       = "ok"
+	StateNoSpace  = "no_space" // accepts nothing until there is room
+	StateStopped  = "stopped"  // by a storage error, or closed
+)
+
 // Stats says what the whole store holds. Zero fields are plain zeros.
 type Stats struct {
 	Events      int64 // accepted, ever
@@ -57,7 +65,7 @@ type Stats struct {
 	AcceptMark    int64  // below this many free bytes nothing is accepted
 	DispatchMark  int64  // below this many outcomes may not find room: pause
 	PauseDispatch bool   // bytes, inodes or descriptors are below half of what accepting needs
-	State         string // "ok", "no_space", "stopped"
+	State         string // StateOK, StateNoSpace or StateStopped
 }
 
 func helperOf(webhook string) string {
@@ -208,7 +216,7 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st := Stats{Events: s.led.events, Deliveries: s.led.deliveries, LiveBytes: s.total, Groups: s.led.groups,
 		Quarantined: s.led.quarantined, LastSeq: s.led.lastSeq, DiskFree: space.free, AcceptMark: space.accept,
-		DispatchMark: space.accept / 2, PauseDispatch: space.pause, State: "ok"}
+		DispatchMark: space.accept / 2, PauseDispatch: space.pause, State: StateOK}
 	for _, l := range s.lanes {
 		st.Success += l.success
 		st.Failed += l.failed
@@ -216,9 +224,9 @@ func (s *Store) Stats() Stats {
 	}
 	switch {
 	case s.usable() != nil:
-		st.State = "stopped"
+		st.State = StateStopped
 	case space.err != nil:
-		st.State = "no_space"
+		st.State = StateNoSpace
 	}
 	return st
 }

@@ -169,7 +169,7 @@ func (g *group) putReturning(lane Lane, seq uint64, row *pendingRow) {
 }
 
 func (g *group) requeued(d *Delivery) {
-	g.changes = append(g.changes, Change{Lane: d.Lane, Seq: d.Seq, State: delivery.Pending, Attempts: d.Attempts, Kind: "requeued"})
+	g.changes = append(g.changes, Change{Lane: d.Lane, Seq: d.Seq, State: delivery.Pending, Attempts: d.Attempts, Kind: ChangeRequeued})
 }
 
 // plain passes an answer on and notes a storage error.
@@ -202,7 +202,7 @@ func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 		if err != nil || s.lanes[lane] == nil {
 			return g.plain(firstError(err, ErrNotFound))
 		}
-		change := Change{Lane: lane, Seq: seq, State: delivery.Failed, Code: delivery.CodeDropped, Kind: "dropped"}
+		change := Change{Lane: lane, Seq: seq, State: delivery.Failed, Code: delivery.CodeDropped, Kind: ChangeDropped}
 		if p.finished {
 			if p.class == classDelivered {
 				return ErrDelivered

@@ -52,6 +52,14 @@ type Options struct {
 	unsynced bool // acknowledges what is not on disk: the control of the power-cut tests
 }
 
+// Values of Change.Kind.
+const (
+	ChangeAccepted = "accepted" // a new delivery
+	ChangeAttempt  = "attempt"  // a completion was committed
+	ChangeRequeued = "requeued" // retried or replayed by an operator
+	ChangeDropped  = "dropped"  // discarded by an operator
+)
+
 // Change is one delivery's step, as it became durable.
 type Change struct {
 	Lane       Lane
@@ -61,7 +69,7 @@ type Change struct {
 	StatusCode int
 	Code       delivery.Code
 	Next       time.Time // wall clock; zero when due now or finished
-	Kind       string    // "accepted", "attempt", "requeued", "dropped"
+	Kind       string    // ChangeAccepted, …
 }
 
 // Store is an open queue. All methods are safe for concurrent use. It has more

@@ -189,13 +189,13 @@ func (s *Store) Replays() []ReplayJob {
 	return out
 }
 
-// StepReplay moves up to max deliveries of a job back to pending, and its
+// StepReplay moves up to limit deliveries of a job back to pending, and its
 // cursor behind them, in one transaction: a crash repeats none and skips none.
 // It may move fewer, even none, before the job is done, because the work per
 // call is bounded. [ErrNotFound] for an unknown or cancelled job.
-func (s *Store) StepReplay(ctx context.Context, id string, max int) (ds []Delivery, done bool, err error) {
+func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Delivery, done bool, err error) {
 	const most = 1000 // stays within one transaction
-	max = min(max, most)
+	limit = min(limit, most)
 	var found []damaged
 	err = s.do(ctx, func(g *group) error {
 		old := s.jobs[id]
@@ -208,9 +208,9 @@ func (s *Store) StepReplay(ctx context.Context, id string, max int) (ds []Delive
 		}
 		var seqs []uint64
 		var err error
-		j.Cursor, j.Done, found, err = scanReplay(g.txn, s.days, &j, 10*max+1000, func(seq uint64) bool {
+		j.Cursor, j.Done, found, err = scanReplay(g.txn, s.days, &j, 10*limit+1000, func(seq uint64) bool {
 			seqs = append(seqs, seq)
-			return len(seqs) < max
+			return len(seqs) < limit
 		})
 		if err != nil {
 			return g.plain(err)

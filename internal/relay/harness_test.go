@@ -58,16 +58,18 @@ func (h *home) text(rest string) string {
 		"queue: {dir: " + h.path("data") + ", min_free: 128MiB}\n" + rest
 }
 
+func (h *home) lookup(name string) (string, bool) {
+	v, ok := h.env[name]
+	return v, ok
+}
+
 func (h *home) load(text string) *config.Config {
 	h.t.Helper()
 	path := h.path("config.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
-	cfg, report := config.Load(config.Options{Path: path, LookupEnv: func(name string) (string, bool) {
-		v, ok := h.env[name]
-		return v, ok
-	}})
+	cfg, report := config.Load(config.Options{Path: path, LookupEnv: h.lookup})
 	if err := report.Err(); err != nil {
 		var findings bytes.Buffer
 		_ = report.WriteText(&findings, false)

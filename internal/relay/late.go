@@ -17,11 +17,6 @@ import (
 // to say why it is not.
 type lateStore struct{ p atomic.Pointer[queue.Store] }
 
-// States of a store: not open yet, and stopped by a storage error or closed.
-const (
-	stateStarting = "starting"
-)
-
 func (l *lateStore) set(s *queue.Store) { l.p.Store(s) }
 func (l *lateStore) get() *queue.Store  { return l.p.Load() }
 
@@ -60,7 +55,7 @@ func (l *lateStore) Stats() queue.Stats {
 	if s := l.get(); s != nil {
 		return s.Stats()
 	}
-	return queue.Stats{State: stateStarting}
+	return queue.Stats{State: queue.StateStarting}
 }
 
 func (l *lateStore) OldestAccepted(lane queue.Lane) (time.Time, error) {
@@ -115,14 +110,10 @@ func (l *lateStore) CountReplay(j queue.ReplayJob) (int, error) {
 // lateDispatcher is the dispatcher as package api sees it, before and after it
 // runs.
 type lateDispatcher struct {
-	p     atomic.Pointer[dispatch.Dispatcher]
-	store atomic.Pointer[queue.Store]
+	p atomic.Pointer[dispatch.Dispatcher]
 }
 
-func (l *lateDispatcher) set(d *dispatch.Dispatcher, s *queue.Store) {
-	l.store.Store(s)
-	l.p.Store(d)
-}
+func (l *lateDispatcher) set(d *dispatch.Dispatcher) { l.p.Store(d) }
 
 // running is nil before the dispatcher exists.
 func (l *lateDispatcher) running() *dispatch.Dispatcher { return l.p.Load() }

@@ -271,12 +271,12 @@ func (r *relay) queueOptions() queue.Options {
 // deliver starts the lanes, opens the gate and waits for the end.
 func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
-	r.dispatcher.set(d, r.store.get())
+	r.dispatcher.set(d)
 	snap, targets, err := r.snapshot(ctx)
-	if errors.Is(err, queue.ErrStopped) {
-		return ofStorage(err)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, queue.ErrStopped) && r.storage.Err() != nil:
+		return nil // stop reports why
+	case err != nil:
 		return err
 	}
 	d.Apply(targets)

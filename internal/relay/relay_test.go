@@ -52,7 +52,7 @@ func TestWithoutSpaceEventsAreRefusedAndTheDaemonWaits(t *testing.T) {
 		t.Errorf("an event was answered %d %s, want 507", code, answer)
 	}
 	s, err := d.Status(t.Context())
-	if err != nil || s.State != rest.StateDegraded || s.Queue.State != stateStarting || len(s.Reasons) == 0 {
+	if err != nil || s.State != rest.StateDegraded || s.Queue.State != queue.StateStarting || len(s.Reasons) == 0 {
 		t.Errorf("status %+v, %v", s, err)
 	}
 	if _, err := d.Deliveries(t.Context(), adminclient.DeliveryQuery{}); err == nil {

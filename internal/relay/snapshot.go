@@ -15,7 +15,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/retry"
-	"github.com/peanutsapp/peanuts-relay/internal/secret"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
 )
 
@@ -136,13 +135,13 @@ func shown(w *config.Webhook, h *ingest.Helper, signer *signing.Signer) rest.Web
 		Format: w.Format, Concurrency: w.Concurrency,
 		Retry: rest.Retry{Timeout: w.Retry.Timeout.String(), AlsoOn: w.Retry.AlsoOn}}
 	if out.Events == nil {
-		out.Events = typesOf(h)
+		out.Events = h.Types()
 	}
 	for _, d := range w.Retry.Schedule {
 		out.Retry.Schedule = append(out.Retry.Schedule, d.String())
 	}
 	for _, x := range w.Headers {
-		out.Headers = append(out.Headers, rest.Header{Name: x.Name, Value: shownValue(x.Value)})
+		out.Headers = append(out.Headers, rest.Header{Name: x.Name, Value: x.Value.Reference()})
 	}
 	if signer == nil {
 		return out
@@ -154,14 +153,8 @@ func shown(w *config.Webhook, h *ingest.Helper, signer *signing.Signer) rest.Web
 	return out
 }
 
-func shownValue(s secret.String) string { return s.Reference() }
-
-func typesOf(h *ingest.Helper) []string {
-	return append([]string{event.Created, event.Updated, event.Deleted}, h.Events...)
-}
-
 func shownHelper(h *ingest.Helper) rest.Helper {
-	out := rest.Helper{ID: h.ID, Name: h.Name, Command: h.Command, Events: typesOf(h)}
+	out := rest.Helper{ID: h.ID, Name: h.Name, Command: h.Command, Events: h.Types()}
 	for _, f := range h.Fields {
 		out.Fields = append(out.Fields, rest.Field{Name: f.Name, Type: string(f.Type)})
 	}

@@ -76,7 +76,8 @@ type Retry struct {
 
 // Counts is how many deliveries of a webhook, or of all, are in which state.
 // Success and Failed count everything ever finished, whether still in the log or
-// not; a retry or replay takes the delivery out again. Pending includes those in flight and those held.
+// not; a retry or replay takes the delivery out again. Pending includes those in
+// flight and those held.
 type Counts struct {
 	Pending   int64 `json:"pending"`
 	InFlight  int64 `json:"in_flight"`
