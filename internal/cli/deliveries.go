@@ -176,8 +176,8 @@ func (a *app) remark(d *rest.Delivery) string {
 	if !d.NextAttemptAt.IsZero() {
 		parts = append(parts, relative(d.NextAttemptAt.Time, a.Now()))
 	}
-	if d.Error != "" && d.Status != rest.StatusSuccess {
-		parts = append(parts, d.Error)
+	if why := firstOf(d.Error, d.Code); why != "" && d.Status != rest.StatusSuccess {
+		parts = append(parts, why) // a code alone: dropped, webhook_removed
 	}
 	return strings.Join(parts, ": ")
 }
