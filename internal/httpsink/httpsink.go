@@ -201,8 +201,12 @@ func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.At
 		s.fail(a, &attempt{Context: ctx}, s.proxied)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	// The dispatcher has set the same timeout; a second context would only cost.
+	if end, ok := ctx.Deadline(); !ok || end.After(start.Add(s.timeout)) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+	}
 	if s.signer != nil {
 		a.Signatures = s.signer.Sign(nil, o.DeliveryID, start, o.Payload)
 	}
