@@ -149,3 +149,17 @@ func TestANarrowTerminalGetsTheDeliveriesThatMatterWhole(t *testing.T) {
 		t.Errorf("a pipe gets\n%s", got)
 	}
 }
+
+func TestWebhooksFit80ColumnsWithTheirNamesAndStatesWhole(t *testing.T) {
+	got := render((&app{}).webhookTable([]rest.Webhook{
+		{ID: "expenses.backend", Sink: "http", URL: "https://api.example.com/********", State: "active", Last: &rest.Delivery{Status: "success", StatusCode: 200}},
+		{ID: "expenses.alerts", Sink: "http", URL: "https://alerts.example.com/********", State: "held", HeldReason: "disabled"},
+	}), 80, style{})
+	want := "" +
+		"WEBHOOK           STATE           PENDING  SUCCESS  FAILED  LAST\n" +
+		"expenses.backend  active                0        0       0  success 200\n" +
+		"expenses.alerts   held: disabled        0        0       0  -\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
