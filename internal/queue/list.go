@@ -56,7 +56,7 @@ func (s *Store) List(q ListQuery) (sums []Summary, next string, err error) {
 	sources := s.sources(&q, lo)
 	err = s.view(func(txn *badger.Txn) (found []damaged, err error) {
 		sums, next = nil, ""
-		m := newMerge(txn, sources, at)
+		m := newMerge(txn, slices.Clone(sources), at)
 		defer m.it.Close()
 		for scanned := 0; ; scanned++ {
 			pos, key, err := m.next()

@@ -41,14 +41,18 @@ func seqOf(key []byte) uint64 {
 // setAside handles what readers found: a pending delivery that cannot be sent
 // ends as failed with the code "damaged", so that it is counted and seen; a
 // damaged row of the log leaves the log. Each row is looked at again in the
-// committer, because it may have changed since.
-func (s *Store) setAside(found []damaged) error {
+// committer, because it may have changed since: stale says that a pending one is
+// well, and was only seen in a snapshot whose event records were dropped after
+// they had been copied forward.
+func (s *Store) setAside(found []damaged) (stale bool, err error) {
 	for i := range found {
 		d := &found[i]
 		err := s.do(context.Background(), func(g *group) error {
 			switch d.kind {
 			case kindReady, kindWaiting, kindReturning:
-				g.failDamaged(d)
+				if !g.failDamaged(d) {
+					stale = true
+				}
 			default:
 				if raw := g.get(d.key); raw != nil {
 					g.quarantine(d.key, raw, d.reason)
@@ -58,17 +62,18 @@ func (s *Store) setAside(found []damaged) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return stale, err
 		}
 	}
-	return nil
+	return stale, nil
 }
 
-// failDamaged ends a pending delivery whose row or event is damaged.
-func (g *group) failDamaged(f *damaged) {
+// failDamaged ends a pending delivery whose row or event is damaged. It returns
+// false for one that is not.
+func (g *group) failDamaged(f *damaged) bool {
 	raw := g.get(f.key)
 	if raw == nil {
-		return // completed meanwhile
+		return true // completed meanwhile
 	}
 	p := splitPending(f.key)
 	row, err := decodePending(f.key, raw)
@@ -78,7 +83,7 @@ func (g *group) failDamaged(f *damaged) {
 	}
 	d, reason := g.s.loadPending(g.txn, p, &row)
 	if reason == "" && err == nil {
-		return // readable after all
+		return false // readable after all
 	}
 	if reason != "" {
 		key := appendEventKey(nil, row.ref, p.seq)
@@ -98,4 +103,5 @@ func (g *group) failDamaged(f *damaged) {
 		Error: "the stored payload is damaged: " + reason, Rule: delivery.RuleDamaged, State: delivery.Failed}
 	g.finish(delivery.Failed, &d, &row, a, "")
 	g.changed(&d, a)
+	return true
 }

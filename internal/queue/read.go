@@ -40,33 +40,43 @@ func generated(store, seq uint64, eventID string) bool {
 
 // view runs f on a snapshot. An error of the database stops the store; rows
 // that f reports as damaged are set aside afterwards, when no snapshot is
-// held.
-func (s *Store) view(f func(txn *badger.Txn) ([]damaged, error)) error {
-	var found []damaged
-	var plain error
-	s.readers.RLock()
-	if err := s.usable(); err != nil {
-		s.readers.RUnlock()
-		return err
+// held. Dropping a day takes its rows out of older snapshots too, so a row that
+// turns out to be well makes f run again, on a new one: a delivery that a
+// scan leaves out is not attempted.
+func (s *Store) view(f func(txn *badger.Txn) ([]damaged, error)) (err error) {
+	const most = 10 // far more than days can be dropped meanwhile
+	for range most {
+		var found []damaged
+		if found, err = s.viewOnce(f); len(found) == 0 {
+			return err
+		}
+		stale, failed := s.setAside(found)
+		if failed != nil || !stale {
+			return firstError(failed, err)
+		}
 	}
-	err := s.db.View(func(txn *badger.Txn) (err error) {
-		found, plain = nil, nil
+	return err
+}
+
+// viewOnce returns what f found, and its answer or why the store stopped.
+func (s *Store) viewOnce(f func(txn *badger.Txn) ([]damaged, error)) (found []damaged, err error) {
+	s.readers.RLock()
+	defer s.readers.RUnlock()
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	var plain error
+	err = s.db.View(func(txn *badger.Txn) (err error) {
 		if found, err = f(txn); isPlain(err) {
 			plain, err = err, nil
 		}
 		return err
 	})
-	s.readers.RUnlock()
 	if err != nil {
 		s.fail(fmt.Errorf("read queue %q: %w", s.opts.Dir, err))
-		return s.stopped()
+		return nil, s.stopped()
 	}
-	if len(found) > 0 {
-		if err := s.setAside(found); err != nil {
-			return err
-		}
-	}
-	return plain
+	return found, plain
 }
 
 // isPlain tells an answer from a storage error.

@@ -237,7 +237,7 @@ func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Deli
 		return nil
 	})
 	if err == nil && len(found) > 0 {
-		err = s.setAside(found)
+		_, err = s.setAside(found)
 	}
 	return ds, done, err
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 )
 
@@ -35,6 +37,36 @@ func (h *harness) retain() {
 			h.t.Fatal("retention does not end")
 		}
 	}
+}
+
+// A scan that leaves a pending delivery out would strand it: its caller goes on
+// behind it.
+func TestAReadDuringADropLeavesNothingOut(t *testing.T) {
+	h := newHarness(t, shortRetention)
+	lane := h.lane("x.a")[0]
+	h.accept(testEvent(1, lane), testEvent(2, lane))
+	record := appendEventKey(nil, payloadRef{classDelivered, dayOf(h.Now())}, 1)
+	h.clock.advance(3 * day)
+	calls := 0
+	var got []Delivery
+	err := h.view(func(txn *badger.Txn) ([]damaged, error) {
+		if calls++; calls == 1 {
+			h.do(t.Context(), func(*group) error { h.Store.c.day.Reset(0); return nil })
+			for dropped, deadline := false, time.Now().Add(10*time.Second); !dropped && time.Now().Before(deadline); {
+				h.do(t.Context(), func(g *group) error { dropped = !g.has(record); return nil })
+			}
+		}
+		p, err := h.readPending(txn, appendLaneSeq(nil, kindReady, lane, 0), nil, 10, 1<<20)
+		got = p.ds
+		return p.found, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustEqual(t, "snapshots", calls, 2)
+	mustSeqs(t, "read", got, 1, 2)
+	mustEqual(t, "rows set aside", h.Stats().Quarantined, 0)
+	h.sound()
 }
 
 func shortRetention(o *Options) {
