@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -125,6 +128,7 @@ func (s *Server) accept(l *listener, to *handover) {
 		}
 		go func() {
 			defer s.fast.remove(c)
+			defer s.survive(c)
 			if s.serveFast(c) {
 				to.give(c)
 			} else {
@@ -132,6 +136,22 @@ func (s *Server) accept(l *listener, to *handover) {
 			}
 		}()
 	}
+}
+
+// survive does for the short way what net/http does for the long one: a panic
+// costs its connection, not the daemon. The text of a panic may quote an event,
+// so it is shown only when it comes from the runtime.
+func (s *Server) survive(c *conn) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	defer c.Close()
+	what := fmt.Sprintf("%T", v)
+	if e, ok := v.(runtime.Error); ok {
+		what = e.Error()
+	}
+	s.o.Logger.Error("events socket: a request panicked", "panic", what, "stack", string(debug.Stack()))
 }
 
 // serveFast answers requests on the short way. It reports true when the

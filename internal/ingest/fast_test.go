@@ -3,8 +3,11 @@ package ingest
 import (
 	"bufio"
 	"bytes"
+	"io"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -74,4 +77,29 @@ func FuzzFast(f *testing.F) {
 			t.Errorf("head %d and body %d are more than the %d bytes there are", head.size, head.length, len(raw))
 		}
 	})
+}
+
+func TestAPanicOnTheShortWayCostsItsConnectionOnly(t *testing.T) {
+	var log bytes.Buffer
+	var calls atomic.Int32
+	s := serve(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Gate: func() error {
+		if calls.Add(1) == 1 {
+			panic("with the words of an event")
+		}
+		return nil
+	}})
+	request := post(`{"event":"entry.created","helper":"expenses","entry":{"id":"e1"}}`)
+	c := s.dial(t)
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	if answer, _ := io.ReadAll(c); len(answer) > 0 {
+		t.Errorf("the request that panicked was answered %q", answer)
+	}
+	if resp, body := s.raw(t, request); resp.StatusCode != http.StatusAccepted {
+		t.Errorf("the next one was answered %d %s", resp.StatusCode, body)
+	}
+	if text := log.String(); !strings.Contains(text, "a request panicked") || strings.Contains(text, "words of an event") {
+		t.Errorf("logged: %s", text)
+	}
 }

@@ -333,8 +333,10 @@ func (r *relay) onFatal(err error) {
 // error cuts short what can no longer be recorded, also when it happens here.
 func (r *relay) stop() error {
 	r.stopping.Store(true)
-	if r.ready() != nil {
-		r.close(queue.ErrStopped) // whoever waits for the start is told
+	if r.gate.Load().err != nil {
+		// Whoever waits for the start is told. A gate that is open stays so: what a
+		// sender has begun is still taken.
+		r.close(queue.ErrStopped)
 	}
 	step := func(limit time.Duration, f func(context.Context) error) error {
 		if r.storage.Err() != nil {

@@ -45,3 +45,23 @@ func TestAnEventWaitsForTheStartOnlySoLong(t *testing.T) {
 		}
 	})
 }
+
+func TestAStopEndsTheWaitForTheStartAndLeavesAnOpenGateOpen(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		r := newRelay(&config.Config{}, Options{})
+		if err := r.build(); err != nil {
+			t.Fatal(err)
+		}
+		var want error = queue.ErrStopped
+		if open {
+			r.close(nil)
+			want = nil
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.gate.Load().err; !errors.Is(err, want) {
+			t.Errorf("open before: %t; the gate says %v after, want %v", open, err, want)
+		}
+	}
+}
