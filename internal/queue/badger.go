@@ -23,7 +23,7 @@ const (
 )
 
 func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
-	return badger.DefaultOptions(dir).
+	o := badger.DefaultOptions(dir).
 		WithLogger(log).
 		WithSyncWrites(sync).       // one transaction per group: one sync, durable on return
 		WithDetectConflicts(false). // the committer is the only writer
@@ -41,6 +41,11 @@ func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 		WithBlockCacheSize(0).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogFileSize)
+	// A table is built in memory of twice its size, and Badger keeps the memory of
+	// eight builders. By default tables double in size from level to level: then a
+	// backlog of a million costs 250 MB that way.
+	o.TableSizeMultiplier = 1
+	return o
 }
 
 // badgerLog receives Badger's log lines. Badger reports some failures, of the

@@ -51,12 +51,13 @@ const (
 	// the store takes well below a second; after a crash it may take longer.
 	startPatience = 8 * time.Second
 	// defaultGCPercent and defaultMemoryLimit keep the heap small under a flood;
-	// GOGC and GOMEMLIMIT override them. Most of the heap is Badger's memtables,
-	// up to 130 MB of which nothing needs to be scanned, so that collecting
-	// often is cheap. The limit must stay well above that: close to it the
-	// collector runs all the time (with 112 MiB it took half of the processor).
-	defaultGCPercent   = 50
-	defaultMemoryLimit = 176 << 20
+	// GOGC and GOMEMLIMIT override them. Most of the heap is the database's
+	// memtables and builders, which need no scanning, so that collecting often is
+	// cheap. The limit is for the worst and must stay well above what is in use:
+	// close to it the collector runs all the time, and counts memory that was
+	// reserved and never touched (at 112 MiB it took half of the processor).
+	defaultGCPercent   = 30
+	defaultMemoryLimit = 256 << 20
 )
 
 // Options are what the daemon is told besides its configuration.
