@@ -250,7 +250,7 @@ func (l *lab) watchPeak() (stop func() int64) {
 			case <-quit:
 				peak <- top
 				return
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(500 * time.Millisecond):
 			}
 		}
 	}()
