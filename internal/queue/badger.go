@@ -31,7 +31,6 @@ func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 		WithMetricsEnabled(false).
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(1). // each is 21 MiB of heap; more only hide a flood from the disk for longer
-
 		WithNumLevelZeroTables(4).
 		WithNumLevelZeroTablesStall(12).
 		WithBaseTableSize(4 << 20).
