@@ -93,8 +93,8 @@ const gatherYields = 2
 
 // nextAccept is the next request that waits, nil when none does. Before it says
 // so it yields the processor: senders that were answered by the last group and
-// are ready to run hand in their next events meanwhile. On a busy machine that
-// doubles the events per sync; on an idle one nobody else is ready to run and
+// are ready to run hand in their next events meanwhile. On a busy machine a
+// sync then covers a fifth more events; on an idle one nobody else is ready to run and
 // yielding takes no time, so that no event ever waits for a timer.
 func (s *Store) nextAccept() *acceptReq {
 	for range gatherYields {
