@@ -100,6 +100,8 @@ func heldText(reason delivery.HoldReason) string {
 		return "the webhook is disabled (enabled: false); its deliveries go on when it is enabled"
 	case delivery.HoldRemoved:
 		return "the webhook is no longer in the configuration; its deliveries go on when its id returns, or can be dropped"
+	case delivery.HoldReturned:
+		return "it came back with another sink or host while deliveries waited; `peanuts-relay enable` releases them, `peanuts-relay drop` discards them"
 	case delivery.HoldMisconfigured:
 		return "its sink says that the settings cannot work; its deliveries go on when the settings change"
 	case delivery.HoldPluginDown:

@@ -126,8 +126,8 @@ func (c *collector) webhook(s sample, d *webhookDescs, l *fullLane) {
 }
 
 func holdReasons() []delivery.HoldReason {
-	return []delivery.HoldReason{delivery.HoldDisabled, delivery.HoldRemoved, delivery.HoldMisconfigured,
-		delivery.HoldPluginDown, delivery.HoldRateLimited, delivery.HoldStorage}
+	return []delivery.HoldReason{delivery.HoldDisabled, delivery.HoldRemoved, delivery.HoldReturned,
+		delivery.HoldMisconfigured, delivery.HoldPluginDown, delivery.HoldRateLimited, delivery.HoldStorage}
 }
 
 func truth(b bool) float64 {

@@ -40,6 +40,7 @@ type HoldReason string
 const (
 	HoldDisabled      HoldReason = "disabled"      // enabled: false
 	HoldRemoved       HoldReason = "removed"       // the webhook left the file
+	HoldReturned      HoldReason = "returned"      // it came back with another sink or host while deliveries waited
 	HoldMisconfigured HoldReason = "misconfigured" // the sink said that its settings cannot work
 	HoldPluginDown    HoldReason = "plugin_down"   // its plugin is not ready
 	HoldRateLimited   HoldReason = "rate_limited"  // the sink asked for a pause
@@ -82,20 +83,21 @@ func (o Outcome) String() string { return name(outcomeNames, o) }
 type Code string
 
 const (
-	CodeStatus        Code = "status"         // an HTTP status other than 2xx
-	CodeRedirect      Code = "redirect"       // 3xx, never followed
-	CodeTimeout       Code = "timeout"        // the attempt's time was used up
-	CodeDNS           Code = "dns"            // the name did not resolve
-	CodeConnect       Code = "connect"        // no connection: refused, unreachable
-	CodeTLS           Code = "tls"            // handshake or certificate
-	CodeConnection    Code = "connection"     // broke after it was established
-	CodeProtocol      Code = "protocol"       // the answer was not HTTP, or beyond the limits
-	CodeForbiddenAddr Code = "forbidden_addr" // the name resolved to an address that must not be dialled
-	CodeProxy         Code = "proxy"          // the proxy refused or failed
-	CodeInterrupted   Code = "interrupted"    // the daemon stopped
-	CodeDamaged       Code = "damaged"        // the stored payload no longer matches its checksum
-	CodeDropped       Code = "dropped"        // discarded by the operator
-	CodePanic         Code = "panic"          // the sink panicked
+	CodeStatus        Code = "status"          // an HTTP status other than 2xx
+	CodeRedirect      Code = "redirect"        // 3xx, never followed
+	CodeTimeout       Code = "timeout"         // the attempt's time was used up
+	CodeDNS           Code = "dns"             // the name did not resolve
+	CodeConnect       Code = "connect"         // no connection: refused, unreachable
+	CodeTLS           Code = "tls"             // handshake or certificate
+	CodeConnection    Code = "connection"      // broke after it was established
+	CodeProtocol      Code = "protocol"        // the answer was not HTTP, or beyond the limits
+	CodeForbiddenAddr Code = "forbidden_addr"  // the name resolved to an address that must not be dialled
+	CodeProxy         Code = "proxy"           // the proxy refused or failed
+	CodeInterrupted   Code = "interrupted"     // the daemon stopped
+	CodeDamaged       Code = "damaged"         // the stored payload no longer matches its checksum
+	CodeDropped       Code = "dropped"         // discarded by the operator
+	CodeRemoved       Code = "webhook_removed" // its webhook left the file and did not come back in time
+	CodePanic         Code = "panic"           // the sink panicked
 )
 
 // Rule names the sentence of the response table that decided what followed an

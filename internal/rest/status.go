@@ -29,10 +29,30 @@ type Status struct {
 type Config struct {
 	Path       string   `json:"path"`
 	Files      []string `json:"files"`      // every file it was read from, in the order of merging
-	Generation uint64   `json:"generation"` // counts configurations since the start, from 1
+	Generation uint64   `json:"generation"` // counts applied configurations, over restarts, from 1
 	Digest     string   `json:"digest"`     // sha256 over the files as they run
 	LoadedAt   Time     `json:"loaded_at"`
 	Warnings   []string `json:"warnings"`
+
+	State      string `json:"state"`       // current, rejected, last_known_good
+	FileDigest string `json:"file_digest"` // sha256 over the files as they were last read
+	// LastReload is the newest attempt to change what runs; null since the start
+	// none.
+	LastReload *Reload `json:"last_reload"`
+	// RestartRequired lists keys whose value in the files takes effect at the
+	// next start only and differs from what runs.
+	RestartRequired []string `json:"restart_required"`
+	// Watching says how changed files are noticed: events, polling.
+	Watching string `json:"watching"`
+}
+
+// Reload is the outcome of the newest reload.
+type Reload struct {
+	At      Time   `json:"at"`
+	Trigger string `json:"trigger"`
+	Result  string `json:"result"`
+	Errors  int    `json:"errors"`
+	Error   string `json:"error"` // the first of them, with file and line
 }
 
 // Listen says where the daemon listens.
@@ -95,6 +115,8 @@ type ErrorBody struct {
 	Code    string `json:"code"` // one of the Code constants
 	Message string `json:"message"`
 	Field   string `json:"field"` // parameter or key at fault; "" = none
+	// Findings are those of a configuration that was refused.
+	Findings []Finding `json:"findings,omitempty"`
 }
 
 // Values of ErrorBody.Code.
@@ -105,6 +127,8 @@ const (
 	CodeInFlight         = "in_flight"          // 409: the delivery is being attempted; try again
 	CodeFinished         = "finished"           // 409: a delivered delivery cannot be discarded
 	CodeNotFinished      = "not_finished"       // 409: the delivery is still pending
+	CodeConflict         = "conflict"           // 409: a file of the operator's decides it
+	CodeInvalidConfig    = "invalid_config"     // 422: the configuration would be, or is, invalid
 	CodeRemoved          = "webhook_removed"    // 409: the webhook left the configuration
 	CodeNotTestable      = "not_testable"       // 409: the webhook cannot be tested as it stands
 	CodePayloadExpired   = "payload_expired"    // 410: the payload was let go by retention
