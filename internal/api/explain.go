@@ -101,7 +101,7 @@ func heldText(reason delivery.HoldReason) string {
 	case delivery.HoldRemoved:
 		return "the webhook is no longer in the configuration; its deliveries go on when its id returns, or can be dropped"
 	case delivery.HoldReturned:
-		return "it came back with another sink or host while deliveries waited; `peanuts-relay enable` releases them, `peanuts-relay drop` discards them"
+		return "the webhook came back with another sink or host while deliveries waited; they go on after `peanuts-relay enable`, or can be dropped"
 	case delivery.HoldMisconfigured:
 		return "its sink says that the settings cannot work; its deliveries go on when the settings change"
 	case delivery.HoldPluginDown:

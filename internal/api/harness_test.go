@@ -78,7 +78,8 @@ func newWorld(t *testing.T) *world {
 		Store: store, Dispatcher: d, Feed: NewFeed(), Catalog: func() *Catalog { return catalog },
 		Status: func() rest.Status {
 			return rest.Status{Version: "1.2.3", Commit: "abc", GoVersion: "go1.26", PID: 42, StartedAt: rest.At(epoch.Add(-time.Hour)),
-				Config: rest.Config{Path: "/etc/peanuts-relay/config.yaml", Generation: 1, Digest: "sha256:00", LoadedAt: rest.At(epoch.Add(-time.Hour))},
+				Config: rest.Config{Path: "/etc/peanuts-relay/config.yaml", Generation: 1, Digest: "sha256:00", LoadedAt: rest.At(epoch.Add(-time.Hour)),
+					State: rest.ConfigCurrent, FileDigest: "sha256:00", Watching: "events"},
 				Listen: rest.Listen{Events: "/run/events.sock", Admin: "/run/admin.sock"},
 				Queue:  rest.Queue{Dir: "/var/lib/peanuts-relay", MaxBytes: 10 << 30, MinFree: 512 << 20}}
 		},

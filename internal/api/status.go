@@ -16,6 +16,7 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	s := a.Status()
 	s.Uptime = rest.Millis(a.Now().Sub(s.StartedAt.Time).Truncate(time.Millisecond))
 	s.Config.Files, s.Config.Warnings = list(s.Config.Files), list(s.Config.Warnings)
+	s.Config.RestartRequired = list(s.Config.RestartRequired)
 	s.Ingest = a.Ingest()
 	s.Ingest.Rejected = list(s.Ingest.Rejected)
 	s.Webhooks = []rest.Lane{}
