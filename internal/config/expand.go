@@ -123,14 +123,9 @@ func (x *expander) credential(name string) (string, error) {
 }
 
 func (x *expander) file(what, path string) (string, error) {
-	f, ok := x.files[path]
-	if !ok {
-		f.data, _, f.err = readRegular(path, maxReferenceBytes)
-		if x.files == nil {
-			x.files = map[string]refFile{}
-		}
-		x.files[path] = f
-		x.order = append(x.order, path)
+	f := x.read(path)
+	if f.err == nil && len(f.data) > maxReferenceBytes {
+		f.err = tooLarge(maxReferenceBytes)
 	}
 	if f.err != nil {
 		return "", &referenceError{codeUnreadableRef, "the " + what + " cannot be used: " + reason(f.err), ""}
@@ -143,6 +138,22 @@ func (x *expander) file(what, path string) (string, error) {
 		text = strings.TrimSuffix(text, "\r")
 	}
 	return text, nil
+}
+
+// read reads a file that the configuration names. What is too long for a text is
+// read nevertheless: a PEM file may be longer, and the digest covers both alike.
+func (x *expander) read(path string) refFile {
+	f, ok := x.files[path]
+	if ok {
+		return f
+	}
+	f.data, _, f.err = readRegular(path, maxTLSBytes)
+	if x.files == nil {
+		x.files = map[string]refFile{}
+	}
+	x.files[path] = f
+	x.order = append(x.order, path)
+	return f
 }
 
 var (
@@ -173,9 +184,13 @@ func readRegular(path string, limit int64) ([]byte, fs.FileMode, error) {
 		return nil, 0, err
 	}
 	if int64(len(data)) > limit {
-		return nil, 0, fmt.Errorf("%w: more than %s", errTooLarge, formatSize(limit))
+		return nil, 0, tooLarge(limit)
 	}
 	return data, info.Mode(), nil
+}
+
+func tooLarge(limit int64) error {
+	return fmt.Errorf("%w: more than %s", errTooLarge, formatSize(limit))
 }
 
 // reason is an error of the file system without operation and path, which the

@@ -55,6 +55,9 @@ type Config struct {
 	// texts has, by JSON Pointer, the values that the files obtain through
 	// references, as the files have them. Secrets carry theirs themselves.
 	texts map[string]string
+
+	main    string       // see MainFile
+	defined []definition // see DefinedIn
 }
 
 // Listen names the sockets.
@@ -133,8 +136,8 @@ type RetryKeys struct {
 
 // Reload says how a changed file is taken over.
 type Reload struct {
-	// Take a changed file over only after a successful test of each changed webhook.
-	RequireTests bool `koanf:"require_tests" default:"false" later:"yes" example:"true"`
+	// Take a changed file over only when all its `tests` hold.
+	RequireTests bool `koanf:"require_tests" default:"false" example:"true"`
 }
 
 // Egress says where deliveries may go.
@@ -240,7 +243,7 @@ type Signature struct {
 	Header string `koanf:"header" default:"" example:"X-Peanuts-Signature"`
 }
 
-// TLS names PEM files. [Load] makes the paths absolute.
+// TLS names PEM files. [Load] makes the paths absolute and reads the files.
 type TLS struct {
 	// Certificate authorities that are trusted instead of the system's.
 	CA string `koanf:"ca" default:"" example:"/etc/ssl/partner.pem"`
@@ -248,4 +251,9 @@ type TLS struct {
 	Cert string `koanf:"cert" default:"" example:"client.pem"`
 	// Key of the client certificate.
 	Key string `koanf:"key" default:"" example:"client.key"`
+
+	// What the files had when Load read them; unset without a file.
+	CAPEM   []byte        `koanf:"-"`
+	CertPEM []byte        `koanf:"-"`
+	KeyPEM  secret.String `koanf:"-"`
 }

@@ -2,22 +2,18 @@ package config
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/providers/rawbytes"
 	"github.com/knadh/koanf/v2"
-	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -25,12 +21,6 @@ const (
 	DefaultPath = "/etc/peanuts-relay/config.yaml"
 	// PathVariable is the environment variable that names the file.
 	PathVariable = "PEANUTS_RELAY_CONFIG"
-
-	dropInDir = "conf.d"
-	// maxFileBytes bounds one file; 4096 webhooks with long headers take 2 MB.
-	maxFileBytes = 10 << 20
-	// maxDropIns bounds the directory.
-	maxDropIns = 10_000
 )
 
 // ErrNotFound is returned by [Find] when there is no file.
@@ -59,6 +49,11 @@ func Find(flag string, lookup func(string) (string, bool)) (string, error) {
 type Options struct {
 	// Path is the main file.
 	Path string
+	// Files, unless nil, are read instead of the main file and its drop-ins: the
+	// main file first, the drop-ins in the order of their names. The disk is then
+	// asked for what they refer to only. Relative paths in them start at the
+	// directory of the first one's Path. They are not modified.
+	Files []File
 	// LookupEnv reads the environment; nil is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
 	// Getuid is the user of the daemon, for the defaults of the paths and the
@@ -88,11 +83,12 @@ func Load(o Options) (*Config, *Report) {
 // loader is the state of one Load.
 type loader struct {
 	opts    Options
+	main    string // absolute path of the main file
 	report  *Report
-	sources []*source
 	root    *place
 	refs    expander
-	digest  hash.Hash
+	digest  digest
+	defined []definition
 	failed  map[string]bool  // JSON Pointers that have an error
 	open    map[*source]bool // files that were warned of: everybody can read their secrets
 	broken  bool             // a file is missing from the tree, so much may seem to be
@@ -110,14 +106,19 @@ type pending struct {
 
 // newLoader returns the state of a new load; o is complete.
 func newLoader(o Options) *loader {
+	main := o.Path
+	if len(o.Files) > 0 {
+		main = o.Files[0].Path
+	}
 	return &loader{
 		opts:   o,
+		main:   absolutePath(main),
 		report: &Report{},
 		failed: map[string]bool{},
 		open:   map[*source]bool{},
 		texts:  map[string]string{},
 		refs:   expander{lookup: o.LookupEnv},
-		digest: sha256.New(),
+		digest: newDigest(),
 	}
 }
 
@@ -125,8 +126,8 @@ func newLoader(o Options) *loader {
 // l.root stays nil when there is nothing to go on with.
 func (l *loader) merge() map[string]any {
 	k := koanf.New("::") // a dot in a key would split it (koanf #328)
-	for _, path := range l.files() {
-		src, ok := l.read(path)
+	for f, err := range l.files() {
+		src, ok := l.read(f, err)
 		if !ok {
 			continue
 		}
@@ -135,6 +136,7 @@ func (l *loader) merge() map[string]any {
 			l.file(Finding{Code: codeInternal, Message: "the file cannot be merged"}, src)
 			continue
 		}
+		l.defined = append(l.defined, definition{f.Path, keysOf(p.place)})
 		l.root = l.root.merge(p.place)
 	}
 	return k.Raw()
@@ -146,7 +148,7 @@ func (l *loader) load() *Config {
 		return nil
 	}
 	tree := l.convert(model(), raw, l.root, nil)
-	cfg := &Config{texts: l.texts}
+	cfg := &Config{texts: l.texts, main: l.main, defined: l.defined}
 	if err := assign(cfg, tree); err != nil {
 		l.add(Finding{Code: codeInternal, Message: "the configuration does not fit: " + internalPaths(err)}, l.root, nil, false)
 		return nil
@@ -182,64 +184,66 @@ func internalPaths(err error) string {
 	return "unknown place"
 }
 
-// files lists the main file and the drop-ins beside it.
-func (l *loader) files() []string {
-	files := []string{l.opts.Path}
-	dir := filepath.Join(filepath.Dir(l.opts.Path), dropInDir)
-	entries, err := os.ReadDir(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return files
-	case err != nil:
-		l.file(Finding{Code: codeUnreadable, Message: "the directory of drop-ins cannot be read: " + reason(err)}, &source{name: dir})
-		return files
-	}
-	for _, e := range entries { // sorted by name
-		name := e.Name()
-		switch {
-		case strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#"):
-			// What editors leave behind: .x.yaml.swp, .#x.yaml, #x.yaml#.
-		case strings.HasSuffix(name, ".yaml"):
-			files = append(files, filepath.Join(dir, name))
-		case strings.HasSuffix(name, ".yml"):
-			l.file(Finding{Severity: SeverityWarning, Code: codeIgnoredFile, Message: "the file is ignored", Suggestion: "the name of a drop-in ends in .yaml"},
-				&source{name: filepath.Join(dir, name), order: len(files)})
+// files are the main file and the drop-ins, read one after the other.
+func (l *loader) files() iter.Seq2[File, error] {
+	if l.opts.Files != nil {
+		if len(l.opts.Files) == 0 {
+			l.file(Finding{Code: codeUnreadable, Message: "there is no main file"}, &source{name: l.opts.Path})
 		}
+		return given(l.opts.Files)
 	}
-	if len(files) > maxDropIns+1 {
-		l.file(Finding{Code: codeTooMany, Message: fmt.Sprintf("there are more than %d drop-ins", maxDropIns)}, &source{name: dir})
-		files = files[:1]
+	list := listFiles(l.opts.Path)
+	l.digest.listing(&list)
+	dir := &source{name: list.dir}
+	switch {
+	case errors.Is(list.err, errTooMany):
+		l.file(Finding{Code: codeTooMany, Message: fmt.Sprintf("there are more than %d drop-ins", maxDropIns)}, dir)
+	case list.err != nil:
+		l.file(Finding{Code: codeUnreadable, Message: "the directory of drop-ins cannot be read: " + reason(list.err)}, dir)
 	}
-	return files
+	for _, f := range list.ignored {
+		l.file(Finding{Severity: SeverityWarning, Code: codeIgnoredFile, Message: "the file is ignored", Suggestion: "the name of a drop-in ends in .yaml"},
+			&source{name: f.path, order: f.order})
+	}
+	return list.read()
 }
 
-// read reads one file and refuses what is not text.
-func (l *loader) read(path string) (*source, bool) {
-	src := &source{name: path, order: len(l.sources)}
-	l.sources = append(l.sources, src)
-	l.report.Files = append(l.report.Files, path)
-	data, mode, err := readRegular(path, maxFileBytes)
+// read takes a file over, err being why it could not be read, and refuses what
+// is not text.
+func (l *loader) read(file File, err error) (*source, bool) {
+	src := &source{name: file.name(), order: len(l.report.Files)}
+	l.report.Files = append(l.report.Files, src.name)
+	l.digest.file(file.Path, file.Data, err)
 	if err != nil {
-		f := Finding{Code: codeUnreadable, Message: "the file cannot be read: " + reason(err)}
-		switch {
-		case errors.Is(err, errDirectory):
-			f = Finding{Code: codeNotAFile, Message: "this is a directory, not a file", Suggestion: "name the file in it"}
-		case errors.Is(err, errNotRegular):
-			f.Code = codeNotAFile
-		case errors.Is(err, errTooLarge):
-			f = Finding{Code: codeTooLarge, Message: "the file is larger than " + formatSize(maxFileBytes)}
-		}
-		l.file(f, src)
+		l.file(unreadable(err), src)
 		return nil, false
 	}
-	l.hash(path, data)
-	src.open = mode.Perm()&0o004 != 0
-	src.data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	l.report.Sources = append(l.report.Sources, file)
+	src.open = file.Mode.Perm()&0o004 != 0
+	src.data = bytes.TrimPrefix(file.Data, []byte("\xef\xbb\xbf"))
 	if at := invalidUTF8(src.data); at >= 0 {
 		l.file(Finding{Code: codeNotUTF8, Message: "the file is not UTF-8 text", Suggestion: "save it as UTF-8", Line: 1 + bytes.Count(src.data[:at], []byte("\n"))}, src)
 		return nil, false
 	}
 	return src, true
+}
+
+// unreadable is the finding for a file that cannot be used as a whole.
+func unreadable(err error) Finding {
+	f := Finding{Code: codeUnreadable, Message: "the file cannot be read: " + reason(err)}
+	switch {
+	case errors.Is(err, errDirectory):
+		return Finding{Code: codeNotAFile, Message: "this is a directory, not a file", Suggestion: "name the file in it"}
+	case errors.Is(err, errNotRegular):
+		f.Code = codeNotAFile
+	case errors.Is(err, errTooLarge):
+		return Finding{Code: codeTooLarge, Message: "the file is larger than " + formatSize(maxFileBytes)}
+	case errors.Is(err, errTooMuch):
+		return Finding{Code: codeTooLarge, Message: "with this file the configuration is larger than " + formatSize(maxTotalBytes)}
+	case errors.Is(err, errTooMany):
+		return Finding{Code: codeTooMany, Message: fmt.Sprintf("there are more than %d drop-ins", maxDropIns)}
+	}
+	return f
 }
 
 // invalidUTF8 is the offset of the first byte that is not UTF-8, or is the
@@ -257,13 +261,6 @@ func invalidUTF8(data []byte) int {
 		at += n
 	}
 	return at
-}
-
-// hash adds a file to the digest, with lengths, so that moving bytes from one
-// file to the next changes it.
-func (l *loader) hash(path string, data []byte) {
-	fmt.Fprintf(l.digest, "%d:%s%d:", len(path), path, len(data))
-	l.digest.Write(data)
 }
 
 func (l *loader) file(f Finding, src *source) { l.add(f, &place{src: src}, nil, false) }
@@ -288,34 +285,16 @@ func (l *loader) add(f Finding, at *place, path []string, onKey bool) {
 // finish adds the frames, sorts, and completes the report.
 func (l *loader) finish() {
 	for _, p := range l.framed {
-		node := p.at.val
-		if p.at.alias != nil {
-			node = p.at.alias
-		}
-		// A map or list in block style begins on a later line than its key.
-		if (p.onKey || node == nil || node.Kind == yaml.MappingNode || node.Kind == yaml.SequenceNode) && p.at.key != nil {
-			node = p.at.key
-		}
-		if node == nil || node.Line == 0 {
-			continue
-		}
-		f := &l.report.Findings[p.finding]
-		f.Line, f.Column = node.Line, max(node.Column, 1)
-		f.frame = p.at.src.frame(node)
+		l.report.Findings[p.finding].frameAt(p.at, p.onKey)
 	}
 	l.report.sort()
-	for _, path := range l.refs.order {
-		l.reference(path)
-		l.hash(path, l.refs.files[path].data)
-	}
-	l.report.Digest = hex.EncodeToString(l.digest.Sum(nil))
-}
-
-// reference notes a file that the configuration depends on.
-func (l *loader) reference(path string) {
-	if !slices.Contains(l.report.References, path) {
-		l.report.References = append(l.report.References, path)
-	}
+	l.report.root = l.root
+	l.report.References = l.refs.order
+	l.digest.references(l.refs.order, func(path string) ([]byte, error) {
+		f := l.refs.files[path]
+		return f.data, f.err
+	})
+	l.report.Digest = l.digest.sum()
 }
 
 // runtimeDir and stateDir are where sockets and the queue go by default:

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Severities of a [Finding].
@@ -94,15 +96,22 @@ type Finding struct {
 type Report struct {
 	// Findings in the order of the files and positions.
 	Findings []Finding
-	// Files are the main file and the drop-ins, in the order they were merged.
+	// Files are the main file and the drop-ins, in the order they were merged, as
+	// findings call them.
 	Files []string
+	// Sources are those of Files that could be read, as they were read, also when
+	// they have errors. They may contain literal secrets.
+	Sources []File
 	// References are the other files that the configuration depends on: those
-	// of ${file:} and ${cred:}, and the PEM files.
+	// of ${file:} and ${cred:}, and the PEM files. Of files with errors it may be
+	// only a part.
 	References []string
-	// Digest is the SHA-256, in hex, over names and contents of Files and of the
-	// files of ${file:} and ${cred:}: equal digests mean an equal configuration,
-	// as long as the environment stays the same.
+	// Digest is the SHA-256, in hex, over names and contents of Files and of
+	// References: equal digests mean an equal configuration, as long as the
+	// environment stays the same. What could not be read counts by the reason.
 	Digest string
+
+	root *place // the merged files, for Add; nil when there are none
 }
 
 // InvalidError says that a configuration has errors.
@@ -144,6 +153,42 @@ func (r *Report) sort() {
 	})
 }
 
+// Add places a further finding at the key that path names, or at the nearest one
+// above it that the files have: it sets File, Line, Column, Path and the source
+// frame of f. An empty severity is an error. Message and Suggestion must not
+// contain a secret. Not safe for concurrent use with anything else of the Report.
+func (r *Report) Add(f Finding, path ...string) {
+	f.Severity = cmp.Or(f.Severity, SeverityError)
+	f.Path = pointer(path)
+	if r.root != nil {
+		at, exact := r.root.lookup(path)
+		f.File, f.order = at.src.name, at.src.order
+		if at != r.root {
+			f.frameAt(at, !exact)
+		}
+	}
+	r.Findings = append(r.Findings, f)
+	r.sort()
+}
+
+// frameAt sets line, column and frame to those of a value or, when onKey is set,
+// of its key.
+func (f *Finding) frameAt(at *place, onKey bool) {
+	node := at.val
+	if at.alias != nil {
+		node = at.alias
+	}
+	// A map or list in block style begins on a later line than its key.
+	if (onKey || node == nil || node.Kind == yaml.MappingNode || node.Kind == yaml.SequenceNode) && at.key != nil {
+		node = at.key
+	}
+	if node == nil || node.Line == 0 {
+		return
+	}
+	f.Line, f.Column = node.Line, max(node.Column, 1)
+	f.frame = at.src.frame(node)
+}
+
 func (f *Finding) position() string {
 	switch {
 	case f.Line == 0:
@@ -174,6 +219,14 @@ func (r *Report) WriteText(w io.Writer, color bool) error {
 		return err
 	}
 	return nil
+}
+
+// Text is what [Report.WriteText] prints without colour, "" when there are no
+// findings.
+func (r *Report) Text() string {
+	var b strings.Builder
+	_ = r.WriteText(&b, false) // a strings.Builder does not fail
+	return b.String()
 }
 
 // unprinted counts what of all was left out, by severity: "3 more errors

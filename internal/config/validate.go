@@ -55,9 +55,6 @@ func (l *loader) validate(c *Config) {
 	if len(c.Notify) > 0 {
 		l.unsupported([]string{"notify"}, "notifications about the relay itself")
 	}
-	if c.Reload.RequireTests {
-		l.unsupported([]string{"reload", "require_tests"}, "tests before a reload")
-	}
 	for i := range c.Sinks {
 		l.validateSinkFile(c, &c.Sinks[i])
 	}

@@ -9,13 +9,21 @@ import (
 // shortestSecret is what Standard Webhooks 1.0 asks for at least.
 const shortestSecret = 24
 
+// secretsOf is `secret` and `secrets` of the file, a helper or a webhook.
 type secretsOf struct {
 	one  secret.String
 	many []secret.String
 }
 
-// validateSecrets checks `secret` and `secrets` of the file, a helper or a
-// webhook.
+// list is nil when there are none.
+func (s secretsOf) list() []secret.String {
+	if !s.one.IsZero() {
+		return []secret.String{s.one}
+	}
+	return s.many
+}
+
+// validateSecrets checks the pair of keys under path.
 func (l *loader) validateSecrets(path []string, s secretsOf) {
 	one, many := under(path, "secret"), under(path, "secrets")
 	if l.present(one) && l.present(many) {

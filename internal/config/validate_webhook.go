@@ -308,18 +308,17 @@ func innermost(err error) string {
 	return err.Error()
 }
 
-// validateTLS makes the paths absolute and loads what they name.
+// validateTLS makes the paths absolute and keeps what they name.
 func (l *loader) validateTLS(w *WebhookKeys, path []string) {
 	t := &w.TLS
-	if *t == (TLS{}) {
+	if t.CA == "" && t.Cert == "" && t.Key == "" {
 		return
 	}
 	if strings.HasPrefix(w.URL.Reveal(), "http://") {
 		l.problem(path, Finding{Code: codeMisplacedKey, Message: "the url is plain http, so there is no TLS"})
 		return
 	}
-	dir, err := filepath.Abs(filepath.Dir(l.opts.Path))
-	if err != nil {
+	if !filepath.IsAbs(l.main) {
 		l.problem(path, Finding{Code: codeBadTLS, Message: "the working directory cannot be determined"})
 		return
 	}
@@ -328,26 +327,27 @@ func (l *loader) validateTLS(w *WebhookKeys, path []string) {
 			return nil, false
 		}
 		if !filepath.IsAbs(*file) {
-			*file = filepath.Join(dir, *file)
+			*file = filepath.Join(filepath.Dir(l.main), *file)
 		}
-		l.reference(*file)
-		data, _, err := readRegular(*file, maxTLSBytes)
-		if err != nil {
-			l.problem(under(path, key), Finding{Code: codeBadTLS, Message: "the file cannot be used: " + reason(err)})
+		f := l.refs.read(filepath.Clean(*file))
+		if f.err != nil {
+			l.problem(under(path, key), Finding{Code: codeBadTLS, Message: "the file cannot be used: " + reason(f.err)})
 		}
-		return data, err == nil
+		return f.data, f.err == nil
 	}
-	if pem, ok := read("ca", &t.CA); ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+	var ok bool
+	if t.CAPEM, ok = read("ca", &t.CA); ok && !x509.NewCertPool().AppendCertsFromPEM(t.CAPEM) {
 		l.problem(under(path, "ca"), Finding{Code: codeBadTLS, Message: "the file has no certificate in PEM form"})
 	}
 	cert, certOK := read("cert", &t.Cert)
-	keyPEM, keyOK := read("key", &t.Key)
+	key, keyOK := read("key", &t.Key)
 	switch {
 	case (t.Cert == "") != (t.Key == ""):
 		l.problem(path, Finding{Code: codeMissingKey, Message: "cert and key belong together"})
 	case certOK && keyOK:
-		if _, err := tls.X509KeyPair(cert, keyPEM); err != nil {
+		if _, err := tls.X509KeyPair(cert, key); err != nil {
 			l.problem(under(path, "cert"), Finding{Code: codeBadTLS, Message: "cert and key are not a certificate in PEM form and its key"})
 		}
+		t.CertPEM, t.KeyPEM = cert, secret.New(string(key))
 	}
 }

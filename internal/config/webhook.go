@@ -88,18 +88,32 @@ func orInherited[T int | time.Duration](own, inherited []T) []T {
 
 // secrets are those nearest to the webhook.
 func (c *Config) secrets(h *Helper, w *WebhookKeys) []secret.String {
-	for _, level := range []struct {
-		one  secret.String
-		many []secret.String
-	}{{w.Secret, w.Secrets}, {h.Secret, h.Secrets}, {c.Secret, c.Secrets}} {
-		if !level.one.IsZero() {
-			return []secret.String{level.one}
-		}
-		if len(level.many) > 0 {
-			return level.many
+	return c.nearest(h, w).list()
+}
+
+// nearest is the pair of keys that the webhook's secrets come from: its own, its
+// helper's or the file's.
+func (c *Config) nearest(h *Helper, w *WebhookKeys) secretsOf {
+	for _, s := range []secretsOf{{w.Secret, w.Secrets}, {h.Secret, h.Secrets}, {c.Secret, c.Secrets}} {
+		if len(s.list()) > 0 {
+			return s
 		}
 	}
-	return nil
+	return secretsOf{}
+}
+
+// effective is the webhook as the file would have it if it inherited nothing,
+// under the id that it has outside of its helper.
+func (c *Config) effective(h *Helper, w *WebhookKeys) WebhookKeys {
+	r, out := c.resolve(h, w), *w
+	out.ID, out.Events, out.Retry = r.ID, r.Events, RetryKeys(r.Retry)
+	out.Signatures = Signatures{None: r.SignaturesNone, List: r.Signatures}
+	out.Secret, out.Secrets = secret.String{}, nil
+	if len(r.Secrets) > 0 {
+		from := c.nearest(h, w)
+		out.Secret, out.Secrets = from.one, from.many
+	}
+	return out
 }
 
 // selected turns the words of `events` into full names, each once. It leaves out

@@ -273,7 +273,7 @@ func TestPhasesAreTold(t *testing.T) {
 	srv.TLS = serverConfig(ca.issue(t, nil))
 	srv.StartTLS()
 	defer srv.Close()
-	s := newSink(t, srv.URL, func(o *Options) { o.TLS.CAFile = ca.file(t) })
+	s := newSink(t, srv.URL, func(o *Options) { o.TLS.CAPEM = ca.pem() })
 	first := deliver(t, s, outbound())
 	p := first.Phases
 	if first.Reused || p.DNS != 0 || p.Connect <= 0 || p.TLS <= 0 || p.FirstByte <= 0 || first.Duration < p.Connect+p.TLS {

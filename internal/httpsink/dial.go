@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -129,7 +128,7 @@ func checkProxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, resp *http
 	return nil
 }
 
-func tlsConfig(files TLS, u *url.URL, concurrency int) (*tls.Config, error) {
+func tlsConfig(o TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: strings.TrimSuffix(u.Hostname(), "."),
@@ -137,29 +136,25 @@ func tlsConfig(files TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 		// Resumption spares the receiver most of a handshake.
 		ClientSessionCache: tls.NewLRUClientSessionCache(max(concurrency, 1)),
 	}
-	if u.Scheme == "https" && files.CAFile == "" {
+	switch {
+	case len(o.CAPEM) > 0:
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(o.CAPEM) {
+			return nil, errors.New("tls.ca: the file holds no PEM certificate")
+		}
+	case u.Scheme == "https":
 		// Read now: the first attempt would pay for it with its own time.
 		if roots, err := x509.SystemCertPool(); err == nil {
 			c.RootCAs = roots
 		}
 	}
-	if files.CAFile != "" {
-		pem, err := os.ReadFile(files.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls.ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls.ca: %s holds no PEM certificate", files.CAFile)
-		}
-	}
 	switch {
-	case files.CertFile == "" && files.KeyFile == "":
+	case len(o.CertPEM) == 0 && o.KeyPEM.IsZero():
 		return c, nil
-	case files.CertFile == "" || files.KeyFile == "":
+	case len(o.CertPEM) == 0 || o.KeyPEM.IsZero():
 		return nil, errors.New("tls.cert and tls.key come together")
 	}
-	pair, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
+	pair, err := tls.X509KeyPair(o.CertPEM, []byte(o.KeyPEM.Reveal()))
 	if err != nil {
 		return nil, fmt.Errorf("tls.cert, tls.key: %w", err)
 	}

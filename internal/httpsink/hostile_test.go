@@ -268,7 +268,7 @@ func tlsServer(t *testing.T, config *tls.Config) string {
 // TestHostileTLS is long because it is two tables.
 func TestHostileTLS(t *testing.T) {
 	ca := newAuthority(t)
-	trust := func(o *Options) { o.TLS.CAFile = ca.file(t) }
+	trust := func(o *Options) { o.TLS.CAPEM = ca.pem() }
 	expired := time.Date(2025, 1, 1, 12, 0, 0, 0, time.UTC)
 	future := time.Now().AddDate(1, 0, 0)
 	for _, c := range []struct {

@@ -66,12 +66,12 @@ type Header struct {
 	Value secret.String
 }
 
-// TLS names the files of a webhook's tls settings; "" is the system's roots,
-// or no client certificate. CertFile and KeyFile come together.
+// TLS is what the files of a webhook's tls settings contain, in PEM form; empty is
+// the system's roots, or no client certificate. CertPEM and KeyPEM come together.
 type TLS struct {
-	CAFile   string // PEM; replaces the system's roots
-	CertFile string // PEM
-	KeyFile  string // PEM
+	CAPEM   []byte // replaces the system's roots
+	CertPEM []byte
+	KeyPEM  secret.String
 }
 
 // Options describe one webhook.
@@ -101,8 +101,8 @@ type Sink struct {
 	buffers   sync.Pool // *[]byte of bufferSize
 }
 
-// New checks the options, reads the TLS files and decides on the proxy. Its
-// errors name the setting and show no secret.
+// New checks the options and decides on the proxy. It reads no file but the
+// system's roots. Its errors name the setting and show no secret.
 func New(o Options) (*Sink, error) {
 	u, err := parseURL(o.URL)
 	if err != nil {

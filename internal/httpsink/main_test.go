@@ -13,8 +13,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -190,15 +188,8 @@ func (a *authority) issue(t testing.TB, change func(*x509.Certificate)) tls.Cert
 	return tls.Certificate{Certificate: [][]byte{certify(t, tmpl, a.cert, key, a.key).Raw}, PrivateKey: key}
 }
 
-func (a *authority) file(t testing.TB) string {
-	return writePEM(t, "ca.pem", "CERTIFICATE", a.cert.Raw)
-}
+func (a *authority) pem() []byte { return inPEM("CERTIFICATE", a.cert.Raw) }
 
-func writePEM(t testing.TB, name, kind string, der []byte) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+func inPEM(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }

@@ -57,10 +57,10 @@ func TestNewRefusesWhatCannotBeSent(t *testing.T) {
 		"name with a :":  {header("X-A:", "x"), "not a valid header name"},
 		"line break":     {header("X-A", planted+"\nX-B: c"), "control character"},
 		"twice":          {func(o *Options) { o.Headers = []Header{{"X-A", secret.New("1")}, {"x-a", secret.New("2")}} }, "there twice"},
-		"no ca file":     {func(o *Options) { o.TLS.CAFile = "/nonexistent/ca.pem" }, "tls.ca"},
-		"cert alone":     {func(o *Options) { o.TLS.CertFile = "c.pem" }, "come together"},
-		"no cert":        {func(o *Options) { o.TLS.CertFile, o.TLS.KeyFile = "/nonexistent/c.pem", "/nonexistent/k.pem" }, "tls.cert"},
-		"ca of nonsense": {func(o *Options) { o.TLS.CAFile = writePEM(t, "ca.pem", "NONSENSE", []byte("x")) }, "holds no PEM certificate"},
+		"cert alone":     {func(o *Options) { o.TLS.CertPEM = []byte(planted) }, "come together"},
+		"key alone":      {func(o *Options) { o.TLS.KeyPEM = secret.New(planted) }, "come together"},
+		"no cert":        {func(o *Options) { o.TLS.CertPEM, o.TLS.KeyPEM = []byte(planted), secret.New(planted) }, "tls.cert"},
+		"ca of nonsense": {func(o *Options) { o.TLS.CAPEM = inPEM("NONSENSE", []byte(planted)) }, "holds no PEM certificate"},
 		"bad proxy": {func(o *Options) {
 			o.Proxy = func(*http.Request) (*url.URL, error) { return nil, fmt.Errorf("invalid proxy address %q", planted) }
 		}, "the proxy that the environment names"},
@@ -199,7 +199,7 @@ func TestAClientCertificateIsSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newSink(t, "https://"+tlsServer(t, clientAuth(t, ca, version)), func(o *Options) {
-			o.TLS = TLS{CAFile: ca.file(t), CertFile: writePEM(t, "c.pem", "CERTIFICATE", pair.Certificate[0]), KeyFile: writePEM(t, "k.pem", "PRIVATE KEY", key)}
+			o.TLS = TLS{CAPEM: ca.pem(), CertPEM: inPEM("CERTIFICATE", pair.Certificate[0]), KeyPEM: secret.New(string(inPEM("PRIVATE KEY", key)))}
 		})
 		if a := deliver(t, s, outbound()); a.Outcome != delivery.Delivered {
 			t.Errorf("%v: %s", a.Outcome, a.Error)
@@ -261,7 +261,7 @@ func TestAProxyCarriesRequests(t *testing.T) {
 	target := tlsServer(t, serverConfig(ca.issue(t, func(c *x509.Certificate) { c.DNSNames = []string{"partner.example"} })))
 	addr, asked := proxy(t, target, 200)
 	s := newSink(t, "https://partner.example/hook", func(o *Options) {
-		o.TLS.CAFile = ca.file(t)
+		o.TLS.CAPEM = ca.pem()
 		through(addr)(o)
 	})
 	for i := range 2 {

@@ -69,7 +69,7 @@ func target(w *config.Webhook, lane queue.Lane, allow *egress.Policy) (*dispatch
 		return nil, nil, err
 	}
 	o := httpsink.Options{URL: w.URL, Signer: signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: allow,
-		TLS: httpsink.TLS{CAFile: w.TLS.CA, CertFile: w.TLS.Cert, KeyFile: w.TLS.Key}}
+		TLS: httpsink.TLS{CAPEM: w.TLS.CAPEM, CertPEM: w.TLS.CertPEM, KeyPEM: w.TLS.KeyPEM}}
 	for _, h := range w.Headers {
 		o.Headers = append(o.Headers, httpsink.Header{Name: h.Name, Value: h.Value})
 	}
