@@ -47,7 +47,7 @@ func newSite(t *testing.T, data, webhooks string) *site {
 	text := fmt.Sprintf(`listen: {events: %[1]s/events.sock, admin: %[1]s/admin.sock}
 log: {format: text}
 queue: {dir: %[2]s, min_free: 128MiB}
-retry: {timeout: 5s}
+retry: {timeout: 30s, schedule: [100ms, 1s, 5s]}
 helpers:
   crash:
     name: Crash

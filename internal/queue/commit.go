@@ -234,7 +234,8 @@ type group struct {
 	fresh   []Delivery
 	changes []Change
 	touched []Lane
-	err     error // first of the database
+	durable []func() // make known what has no counter; Store.mu is held
+	err     error    // first of the database
 }
 
 func (s *Store) begin() *group {
@@ -348,6 +349,7 @@ func (s *Store) commit(g *group) {
 		s.answer(s.stopped())
 		return
 	}
+	s.publish(g)
 	if len(g.fresh) > 0 && s.opts.OnReady != nil {
 		s.opts.OnReady(g.fresh)
 	}
@@ -358,6 +360,22 @@ func (s *Store) commit(g *group) {
 	s.guard.spend(int64(g.size))
 	s.raiseMarks(g.touched)
 	s.afterCommit(g)
+}
+
+// publish shows a group that is durable to everybody who asks. Before that its
+// figures would be ahead of its rows: who reads that a delivery succeeded must find
+// it among the finished ones.
+func (s *Store) publish(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range g.durable {
+		f()
+	}
+	s.shown = s.led
+	for _, lane := range g.touched {
+		l := s.lanes[lane]
+		l.shown = l.laneCounts
+	}
 }
 
 func (s *Store) answer(err error) {

@@ -132,6 +132,7 @@ func TestAnErrorLineOfTheDatabaseStopsEverything(t *testing.T) {
 		t.Errorf("accept again: %v", err)
 	}
 	mustEqual(t, "state", h.Stats().State, "stopped")
+	<-h.ended // the committer has reported what it met
 	if len(h.fatal) != 1 || !strings.Contains(h.fatal[0].Error(), "curlf sync") {
 		t.Errorf("reported %v", h.fatal)
 	}
@@ -166,7 +167,7 @@ func TestAnErrorThatAReaderMeetsEndsAnIdleStore(t *testing.T) {
 	h.fail(errors.New("a reader met this"))
 	select {
 	case <-h.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the committer goes on")
 	}
 }
@@ -212,7 +213,7 @@ func TestAnErrorLineStopsAnIdleStore(t *testing.T) {
 			report(h.blog)
 			select {
 			case <-h.dead:
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("the store goes on")
 			}
 			if err := h.stopped(); !errors.Is(err, ErrStopped) {

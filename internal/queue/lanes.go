@@ -18,6 +18,7 @@ import (
 // laneState is one lane in memory; Store.mu guards it.
 type laneState struct {
 	laneCounts
+	shown  laneCounts // as of the last commit
 	name   string
 	helper string
 	moved  int  // rows that left since the marks were last raised
@@ -74,7 +75,7 @@ func helperOf(webhook string) string {
 }
 
 func (s *Store) addLane(lane Lane, name string, counts laneCounts) {
-	l := &laneState{laneCounts: counts, name: name, helper: helperOf(name)}
+	l := &laneState{laneCounts: counts, shown: counts, name: name, helper: helperOf(name)}
 	s.lanes[lane], s.names[name] = l, lane
 	s.live[l.helper] += counts.live
 	s.total += counts.live
@@ -91,6 +92,7 @@ func (s *Store) load() error {
 		if s.led, err = decodeLedger(metaLedgerKey(), raw); err != nil {
 			return err
 		}
+		s.shown = s.led
 		err = scanPrefix(txn, []byte{kindMeta, 'n'}, func(key, val []byte) error {
 			name, err := decodePlain(key, val)
 			if err != nil {
@@ -187,7 +189,7 @@ func (s *Store) LaneName(lane Lane) string {
 }
 
 // Lanes lists all lanes in ascending order, those of removed webhooks
-// included. The figures are of the moment of the call.
+// included. The figures are those of the last commit.
 func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,8 +197,8 @@ func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
 	stats := make(map[Lane]LaneStats, len(s.lanes))
 	for lane, l := range s.lanes {
 		order = append(order, lane)
-		stats[lane] = LaneStats{Webhook: l.name, Ready: l.ready, Waiting: l.waiting, Returning: l.returning,
-			LiveBytes: l.laneCounts.live, Success: l.success, Failed: l.failed}
+		stats[lane] = LaneStats{Webhook: l.name, Ready: l.shown.ready, Waiting: l.shown.waiting, Returning: l.shown.returning,
+			LiveBytes: l.shown.live, Success: l.shown.success, Failed: l.shown.failed}
 	}
 	slices.Sort(order)
 	return func(yield func(Lane, LaneStats) bool) {
@@ -208,19 +210,21 @@ func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
 	}
 }
 
-// Stats sums up. It looks at the disk when the last look is over a second old,
-// so asking for it is also how an idle store notices that there is room again.
+// Stats sums up what is durable: whatever it counts, a read that begins later
+// finds. It looks at the disk when the last look is over a second old, so asking
+// for it is also how an idle store notices that there is room again.
 func (s *Store) Stats() Stats {
 	space := s.guard.marks()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Events: s.led.events, Deliveries: s.led.deliveries, LiveBytes: s.total, Groups: s.led.groups,
-		Quarantined: s.led.quarantined, LastSeq: s.led.lastSeq, DiskFree: space.free, AcceptMark: space.accept,
+	st := Stats{Events: s.shown.events, Deliveries: s.shown.deliveries, Groups: s.shown.groups,
+		Quarantined: s.shown.quarantined, LastSeq: s.shown.lastSeq, DiskFree: space.free, AcceptMark: space.accept,
 		DispatchMark: space.accept / 2, PauseDispatch: space.pause, State: StateOK}
 	for _, l := range s.lanes {
-		st.Success += l.success
-		st.Failed += l.failed
-		st.Pending += l.pending()
+		st.Success += l.shown.success
+		st.Failed += l.shown.failed
+		st.Pending += l.shown.pending()
+		st.LiveBytes += l.shown.live
 	}
 	switch {
 	case s.usable() != nil:

@@ -90,13 +90,14 @@ type Store struct {
 	comps   completions
 
 	mu    sync.Mutex // guards the rest of this block; written by the committer only
-	led   ledger
+	led   ledger     // of the group under way
+	shown ledger     // as of the last commit
 	lanes map[Lane]*laneState
 	names map[string]Lane
-	live  map[string]int64 // by helper
-	total int64            // live bytes
-	days  []dayState       // ascending
-	jobs  map[string]*ReplayJob
+	live  map[string]int64      // by helper
+	total int64                 // live bytes
+	days  []dayState            // ascending
+	jobs  map[string]*ReplayJob // as of the last commit
 
 	c committer // owned by the committer's goroutine
 

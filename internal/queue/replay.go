@@ -170,7 +170,7 @@ func (s *Store) CreateReplay(ctx context.Context, j ReplayJob) (ReplayJob, error
 }
 
 func (g *group) putReplay(j *ReplayJob) {
-	g.s.jobs[j.ID] = j
+	g.durable = append(g.durable, func() { g.s.jobs[j.ID] = j })
 	key := replayKey(j.ID)
 	g.put(key, j.append(nil, key))
 }
@@ -248,7 +248,7 @@ func (s *Store) CancelReplay(ctx context.Context, id string) error {
 		if s.jobs[id] == nil {
 			return ErrNotFound
 		}
-		delete(s.jobs, id)
+		g.durable = append(g.durable, func() { delete(s.jobs, id) })
 		g.del(replayKey(id))
 		return nil
 	})

@@ -52,7 +52,7 @@ func TestAReadDuringADropLeavesNothingOut(t *testing.T) {
 	err := h.view(func(txn *badger.Txn) ([]damaged, error) {
 		if calls++; calls == 1 {
 			h.do(t.Context(), func(*group) error { h.Store.c.day.Reset(0); return nil })
-			for dropped, deadline := false, time.Now().Add(10*time.Second); !dropped && time.Now().Before(deadline); {
+			for dropped, deadline := false, time.Now().Add(30*time.Second); !dropped && time.Now().Before(deadline); {
 				h.do(t.Context(), func(g *group) error { dropped = !g.has(record); return nil })
 			}
 		}
