@@ -28,17 +28,18 @@ const (
 
 // committer is the state of the one goroutine that writes.
 type committer struct {
-	left      *acceptReq // its events from left.next on did not fit the last group
-	answers   []*acceptReq
-	repeats   map[[16]byte]*repeatRow // keys of the group under way
-	taken     []Completion
-	arena     []byte
-	flush     *time.Timer
-	day       *time.Timer
-	retiring  *retirement
-	space     spaceGiver
-	templates map[*delivery.Request]uint64 // already stored
-	closeErr  error
+	left       *acceptReq // its events from left.next on did not fit the last group
+	answers    []*acceptReq
+	repeats    map[[16]byte]*repeatRow // keys of the group under way
+	taken      []Completion
+	arena      []byte
+	flush      *time.Timer
+	day        *time.Timer
+	retiring   *retirement
+	space      spaceGiver
+	compactors compactors
+	templates  map[*delivery.Request]uint64 // already stored
+	closeErr   error
 }
 
 func (c *committer) init(s *Store) {
@@ -47,6 +48,7 @@ func (c *committer) init(s *Store) {
 	c.flush = stoppedTimer()
 	c.day = time.NewTimer(untilNextDay(s.Now()))
 	c.space.init()
+	c.compactors.init(s)
 	c.retiring = s.planRetirement()
 }
 
@@ -129,6 +131,8 @@ func (s *Store) commitLoop() {
 			s.giveBack()
 		case err := <-c.space.finished:
 			s.gaveBack(err)
+		case <-c.compactors.timer.C:
+			c.compactors.look(s)
 		case <-s.blog.alarm:
 			s.fail(fmt.Errorf("queue %q: %w", s.opts.Dir, s.blog.poisoned()))
 		case <-s.dead: // a reader met it
@@ -145,7 +149,7 @@ func (s *Store) endLoop() {
 	if s.failure.Load() == nil {
 		s.drainOnClose()
 	}
-	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer} {
+	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer} {
 		t.Stop()
 	}
 	stop := firstError(s.stopped(), ErrStopped)

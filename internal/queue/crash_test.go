@@ -105,7 +105,8 @@ func crashChild(dir string) {
 	select {}
 }
 
-// churn lets a day pass again and again, and has space given back in between.
+// churn lets a day pass again and again, and has space given back and the
+// compactors rest in between.
 func (s *Store) churn(later *atomic.Int64) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	for range tick.C {
@@ -118,7 +119,7 @@ func (s *Store) churn(later *atomic.Int64) {
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil || s.letRest() != nil {
 			return
 		}
 	}

@@ -59,7 +59,7 @@
 //
 // types.go (what callers see), open.go, commit.go (the loop and the one
 // Commit), accept.go, complete.go, read.go, locate.go, lookup.go, list.go,
-// replay.go, retention.go, space.go, guard.go, clock.go, quarantine.go,
+// replay.go, retention.go, space.go, compactors.go, guard.go, clock.go, quarantine.go,
 // verify.go; keys.go and codec*.go are the format. docs/queue.md has the format
 // and what must and should hold about Badger's behaviour.
 package queue

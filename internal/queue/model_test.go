@@ -106,6 +106,11 @@ func TestTheStoreAgreesWithAModel(t *testing.T) {
 				}
 			},
 			"reopen": func(*rapid.T) { h.reopen() },
+			"rest": func(*rapid.T) {
+				if err := h.letRest(); err != nil {
+					rt.Fatal(err)
+				}
+			},
 			"": func(*rapid.T) {
 				if err := agree(h, lanes, model); err != nil {
 					rt.Fatal(err)

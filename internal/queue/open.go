@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,8 @@ type Options struct {
 	// For this package's tests.
 	elapsed  func() time.Duration
 	stat     func(string) (diskState, error)
-	unsynced bool // acknowledges what is not on disk: the control of the power-cut tests
+	look     time.Duration // instead of lookEvery
+	unsynced bool          // acknowledges what is not on disk: the control of the power-cut tests
 }
 
 // Values of Change.Kind.
@@ -142,6 +144,7 @@ func (o Options) withDefaults() Options {
 	if o.stat == nil {
 		o.stat = statDisk
 	}
+	o.look = cmp.Or(o.look, lookEvery)
 	return o
 }
 

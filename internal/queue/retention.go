@@ -199,6 +199,7 @@ func (s *Store) retireStep() {
 	for _, d := range r.drops {
 		prefixes = append(prefixes, d.prefix(d.day))
 	}
+	s.c.compactors.wake(s)
 	err := s.db.DropPrefix(prefixes...)
 	if err == nil {
 		err = s.blog.poisoned()

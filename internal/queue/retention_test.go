@@ -256,7 +256,7 @@ func TestSpaceIsGivenBackAfterChurn(t *testing.T) {
 	h := newHarness(t, func(o *Options) {
 		// Every look at the clock finds that the store has been quiet.
 		o.elapsed = func() time.Duration { return time.Duration(asked.Add(1)) * 2 * quiet }
-	})
+	}, lookNever)
 	lane := h.lane("x.a")[0]
 	h.accept(testEvent(1, lane))
 	h.finish(h.ready(lane)[0], delivery.Success, 0)
@@ -269,6 +269,7 @@ func TestSpaceIsGivenBackAfterChurn(t *testing.T) {
 		})
 		return done
 	}
+	h.resting() // DropPrefix and Flatten stop and start the compactors themselves
 	h.do(t.Context(), func(*group) error {
 		h.Store.c.space.churn, h.Store.c.space.armed = spaceChurn, true
 		h.Store.c.space.timer.Reset(0)
@@ -279,6 +280,7 @@ func TestSpaceIsGivenBackAfterChurn(t *testing.T) {
 			t.Fatal("space was not given back")
 		}
 	}
+	mustEqual(t, "compactors", compactorsRunning(), 2)
 	h.accept(testEvent(2, lane))
 	mustEqual(t, "states", len(h.states(lane)), 2)
 	h.sound()

@@ -49,6 +49,7 @@ func (g *spaceGiver) wanted(s *Store, bytes int64) {
 func (s *Store) afterCommit(g *group) {
 	s.c.space.last = s.opts.elapsed()
 	s.c.space.wanted(s, int64(g.size))
+	s.c.compactors.committed(s, g.size)
 	if g.bytes > 0 && s.c.retiring == nil && s.overLimit(g.today) {
 		s.c.retiring = s.planRetirement()
 	}
@@ -72,6 +73,7 @@ func (s *Store) giveBack() {
 		return
 	}
 	c.churn = 0
+	s.c.compactors.wake(s)
 	// DropPrefix writes out the memtables and compacts level zero, but only
 	// when the prefix has a row.
 	err := s.db.Update(func(txn *badger.Txn) error { return txn.Set([]byte{kindDummy}, []byte{0}) })
