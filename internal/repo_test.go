@@ -31,6 +31,9 @@ var imports = map[string][]string{
 	"internal/cli/clitest": {},
 	"internal/relay":       {"internal/api", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
+	// watch knows paths and no content, so that it can be driven without a configuration.
+	"internal/config/watch": {},
+
 	"internal/config":     {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/config/gen": {"internal/config"},
 
@@ -63,6 +66,7 @@ var owners = map[string][]string{
 	"github.com/knadh/koanf":           {"internal/config"},
 	"go.yaml.in/yaml":                  {"internal/config"},
 	"github.com/go-viper/mapstructure": {"internal/config"},
+	"github.com/fsnotify/fsnotify":     {"internal/config/watch"},
 	"github.com/spf13/cobra":           {"internal/cli"},
 	"github.com/prometheus":            {"internal/api", "internal/relay"},
 	"code.dny.dev/ssrf":                {"internal/egress"},
