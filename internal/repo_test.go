@@ -31,11 +31,11 @@ var imports = map[string][]string{
 	"internal/cli/clitest": {},
 	"internal/relay":       {"internal/api", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
+	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
+	"internal/config/gen":     {"internal/config"},
+	"internal/config/history": {"internal/config"},
 	// watch knows paths and no content, so that it can be driven without a configuration.
 	"internal/config/watch": {},
-
-	"internal/config":     {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
-	"internal/config/gen": {"internal/config"},
 
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},

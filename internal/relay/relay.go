@@ -71,6 +71,24 @@ type Options struct {
 	Notes   []string // warnings that the configuration got
 	Ready   func()   // called once everything runs; nil is nothing
 
+	// Hangup receives when the files are to be read again (SIGHUP). It has a
+	// capacity of one, and may have received before Run is called. nil = never.
+	Hangup <-chan struct{}
+	// SetLog changes level and format of Logger. nil = they cannot be changed.
+	SetLog func(config.Log)
+	// Notify tells the service manager a state, as sd_notify(3) has it. It does
+	// nothing when there is no service manager. nil is nothing.
+	Notify func(state string) error
+	// Sources are the files that the configuration was read from, in the order of
+	// merging; of the last known good one as the history keeps them.
+	Sources []config.File
+	// Rejected is the report of the files on the disk when the configuration is the
+	// last known good one instead. nil = they are fine.
+	Rejected *config.Report
+	// LastKnownGood is the generation of the last known good configuration that
+	// takes the place of the rejected one; 0 when Rejected is nil.
+	LastKnownGood uint64
+
 	drainTime time.Duration // tests: other than the constant
 }
 
