@@ -61,17 +61,22 @@ type Options struct {
 	Getuid func() int
 }
 
-// Load reads, merges, expands and checks the configuration. The Config is nil
-// when the Report has errors; the Report never is. Concurrent calls are
-// independent of each other.
-func Load(o Options) (*Config, *Report) {
+// complete is o with the process's environment where o has none.
+func (o Options) complete() Options {
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv
 	}
 	if o.Getuid == nil {
 		o.Getuid = os.Getuid
 	}
-	l := newLoader(o)
+	return o
+}
+
+// Load reads, merges, expands and checks the configuration. The Config is nil
+// when the Report has errors; the Report never is. Concurrent calls are
+// independent of each other.
+func Load(o Options) (*Config, *Report) {
+	l := newLoader(o.complete())
 	cfg := l.load()
 	l.finish()
 	if l.report.Err() != nil {

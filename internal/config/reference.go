@@ -39,8 +39,9 @@ The result is always text: they cannot replace a number, a list or true and fals
 YAML anchors, aliases and ` + "`<<`" + ` may be used, each file on its own. Numbers are written in plain decimal
 digits, true and false in full.
 
-The files are read at the start: this version takes every change over at its next start, which loses nothing.
-**Restart** in the tables below marks keys for which that will stay so. **Not yet** marks keys that are understood
+A change of the files, or of a file that they refer to, is taken over while the daemon runs, as a whole or, when
+something is wrong with it, not at all. **Restart** in the tables below marks keys whose change waits for the next
+start, while the rest is taken over. **Not yet** marks keys that are understood
 and checked, but refused by this version unless they have their default value.
 
 `
