@@ -36,7 +36,7 @@ type Store interface {
 	// and has a next cursor came to the end of the work that one call does. A
 	// cursor that is not one of List's is queue.ErrBadCursor.
 	List(queue.ListQuery) (rows []queue.Summary, next string, err error)
-	CountReplay(queue.ReplayJob) (matched int, err error)
+	CountReplay(context.Context, queue.ReplayJob) (matched int, err error)
 }
 
 // Dispatcher is what the API asks of the running lanes. All methods may be

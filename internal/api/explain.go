@@ -154,6 +154,8 @@ func gaveUp(s *queue.Summary, last *delivery.Attempt) string {
 	switch {
 	case s.Code == delivery.CodeDropped:
 		return "Discarded by an operator" + at(s.Finished) + "."
+	case s.Code == delivery.CodeRemoved:
+		return "Given up" + at(s.Finished) + ": its webhook left the configuration and did not come back in time."
 	case last == nil:
 		return "Given up" + at(s.Finished) + "."
 	}

@@ -174,7 +174,7 @@ func matches(q *queue.ListQuery, row *queue.Summary) bool {
 		(q.EventType == "" || q.EventType == row.EventType)
 }
 
-func (s *fakeStore) CountReplay(job queue.ReplayJob) (int, error) {
+func (s *fakeStore) CountReplay(_ context.Context, job queue.ReplayJob) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if job.Lane == 0 || len(job.States) == 0 {
@@ -284,8 +284,8 @@ func (d *fakeDispatcher) Test(ctx context.Context, lane queue.Lane, o *delivery.
 	return d.test(ctx, o)
 }
 
-func (d *fakeDispatcher) Replay(_ context.Context, job queue.ReplayJob) (queue.ReplayJob, error) {
-	matched, err := d.store.CountReplay(job)
+func (d *fakeDispatcher) Replay(ctx context.Context, job queue.ReplayJob) (queue.ReplayJob, error) {
+	matched, err := d.store.CountReplay(ctx, job)
 	if err != nil {
 		return job, err
 	}

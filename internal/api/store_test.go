@@ -59,9 +59,17 @@ func realWorld(t *testing.T) (*world, *queue.Store, map[string]queue.Lane) {
 			t.Error(err)
 		}
 	})
-	lanes, err := store.EnsureLanes(t.Context(), []string{"expenses.backend", "expenses.alerts", "crm.main"})
+	lanes := map[string]queue.Lane{}
+	var want []queue.LaneWant
+	for _, name := range []string{"expenses.backend", "expenses.alerts", "crm.main"} {
+		want = append(want, queue.LaneWant{Webhook: name, Identity: queue.LaneIdentity{Sink: "http"}})
+	}
+	got, err := store.SetLanes(t.Context(), want)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for name, info := range got {
+		lanes[name] = info.Lane
 	}
 	catalog := testCatalog()
 	for i := range catalog.Webhooks {

@@ -242,7 +242,7 @@ func (a *API) postReplay(rw http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	if in.DryRun {
-		matched, err := a.Store.CountReplay(job)
+		matched, err := a.Store.CountReplay(r.Context(), job)
 		if err != nil {
 			return nil, err
 		}

@@ -55,17 +55,17 @@ func (s *site) open(lanes int) {
 		s.t.Fatal(err)
 	}
 	s.store = store
-	names := make([]string, lanes)
-	for i := range names {
-		names[i] = fmt.Sprintf("test.w%d", i+1)
+	want := make([]queue.LaneWant, lanes)
+	for i := range want {
+		want[i] = queue.LaneWant{Webhook: fmt.Sprintf("test.w%d", i+1), Identity: queue.LaneIdentity{Sink: "http"}}
 	}
-	byName, err := store.EnsureLanes(context.Background(), names)
+	byName, err := store.SetLanes(context.Background(), want)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.lanes = s.lanes[:0]
-	for _, n := range names {
-		s.lanes = append(s.lanes, byName[n])
+	for _, w := range want {
+		s.lanes = append(s.lanes, byName[w.Webhook].Lane)
 	}
 	s.d = New(Options{Store: announced{store, s}, StoreID: store.StoreID(), ringSize: 8})
 	d.Store(s.d)

@@ -14,6 +14,7 @@ type lane struct {
 	num queue.Lane
 
 	mu       sync.Mutex
+	dropping int    // DropLane calls under way
 	workers  int    // goroutines, each in flight, scanning or about to claim
 	inFlight int    // attempts under way
 	scanning bool   // one scan or replay step at a time
@@ -106,7 +107,7 @@ func (l *lane) disownListed(seq uint64) {
 // closed reports whether the lane is held in a way that keeps nothing in
 // memory.
 func (l *lane) closed(s *slot) bool {
-	return s.hold() != "" || l.halt.closed()
+	return s.hold() != "" || l.dropping > 0 || l.halt.closed()
 }
 
 // open reports whether a delivery may be claimed at this moment.

@@ -246,6 +246,28 @@ func (s *memStore) Drop(ctx context.Context, lane queue.Lane, seq uint64) error 
 	return nil
 }
 
+func (s *memStore) DropPending(_ context.Context, q *queue.PendingDrop, limit int) (n int, more bool, err error) {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	s.commitBuffer()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return 0, false, queue.ErrStopped
+	}
+	for seq, r := range s.rows[q.Lane] {
+		switch {
+		case r.state != delivery.Pending || q.Skip(seq):
+		case n == min(limit, 3):
+			return n, true, nil
+		default:
+			r.del.Track, r.del.Due, r.state, r.code = 0, 0, delivery.Failed, q.Code
+			n++
+		}
+	}
+	return n, false, nil
+}
+
 func (s *memStore) CreateReplay(ctx context.Context, job queue.ReplayJob) (queue.ReplayJob, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

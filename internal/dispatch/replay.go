@@ -30,12 +30,13 @@ type replayJob struct {
 // Replay begins to deliver again what is finished and matches the job. It
 // returns when the job is durable; a restart resumes it.
 func (d *Dispatcher) Replay(ctx context.Context, job queue.ReplayJob) (queue.ReplayJob, error) {
-	d.applying.Lock()
-	defer d.applying.Unlock()
-	job, err := d.store.CreateReplay(ctx, job)
+	job, err := d.store.CreateReplay(ctx, job) // may take long: it counts
 	if err != nil {
 		return job, err
 	}
+	// An Apply under way may be making the lane, and have looked for jobs already.
+	d.applying.Lock()
+	defer d.applying.Unlock()
 	if l := d.table.Load().lanes[job.Lane]; l != nil {
 		l.mu.Lock()
 		l.adopt(&job)

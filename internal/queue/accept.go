@@ -237,11 +237,11 @@ func (s *Store) checkQuota(ev *Event, charge uint32) error {
 	if add == 0 {
 		return nil
 	}
-	if s.total+add > s.opts.MaxBytes {
-		return &QuotaError{Live: s.total, Max: s.opts.MaxBytes}
+	if s.total+add > s.limits.MaxBytes {
+		return &QuotaError{Live: s.total, Max: s.limits.MaxBytes}
 	}
 	helper := s.lanes[ev.Deliveries[0].Lane].helper
-	if most := s.opts.MaxBytesPerHelper; most > 0 && s.live[helper]+add > most {
+	if most := s.limits.MaxBytesPerHelper; most > 0 && s.live[helper]+add > most {
 		return &QuotaError{Helper: helper, Live: s.live[helper], Max: most}
 	}
 	return nil

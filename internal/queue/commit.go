@@ -307,6 +307,9 @@ func (g *group) touch(lane Lane) *laneState {
 	l := g.s.lanes[lane]
 	if l != nil && !l.dirty {
 		l.dirty = true
+		if l.life.removed {
+			g.s.expiry.poke()
+		}
 		g.touched = append(g.touched, lane)
 	}
 	return l

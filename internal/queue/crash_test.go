@@ -64,7 +64,7 @@ func crashChild(dir string) {
 	if err != nil {
 		die(err)
 	}
-	lanes, err := s.EnsureLanes(context.Background(), []string{"expenses.a", "expenses.b"})
+	lanes, err := s.SetLanes(context.Background(), wants("expenses.a", "expenses.b"))
 	if err != nil {
 		die(err)
 	}
@@ -89,7 +89,7 @@ func crashChild(dir string) {
 	for w := range 8 {
 		go func() {
 			for n := 0; ; n++ {
-				ev := testEvent(0, lanes["expenses.a"], lanes["expenses.b"])
+				ev := testEvent(0, lanes["expenses.a"].Lane, lanes["expenses.b"].Lane)
 				ev.EntryID = fmt.Sprintf("%d-%d-%d", os.Getpid(), w, n)
 				ev.Payloads[FormatPeanuts] = crashPayload(ev.EntryID)
 				if err := s.Accept(context.Background(), []*Event{ev}); err != nil || ev.Err != nil {

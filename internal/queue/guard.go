@@ -119,18 +119,18 @@ func (d *diskState) short(dir string, need, share int64) *SpaceError {
 // guard keeps Badger from ever meeting a limit. It looks only when it is asked
 // and its last look is old: an idle store costs nothing.
 type guard struct {
-	dir     string
-	minFree int64
-	stat    func(string) (diskState, error)
-	now     func() time.Duration
+	dir  string
+	stat func(string) (diskState, error)
+	now  func() time.Duration
 
-	mu     sync.Mutex // guards the rest
-	looked time.Duration
-	opened time.Duration // last count of descriptors
-	once   bool
-	spent  int64 // bytes written since the last look
-	state  diskState
-	err    error // *SpaceError, or why the file system does not answer
+	mu      sync.Mutex // guards the rest
+	minFree int64
+	looked  time.Duration
+	opened  time.Duration // last count of descriptors
+	once    bool
+	spent   int64 // bytes written since the last look
+	state   diskState
+	err     error // *SpaceError, or why the file system does not answer
 }
 
 // spend notes that n bytes were written.
@@ -138,6 +138,13 @@ func (g *guard) spend(n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.spent += n
+}
+
+// set changes the mark; the next question looks at the disk again.
+func (g *guard) set(minFree int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.minFree, g.once = minFree, false
 }
 
 // check returns nil or why nothing may be accepted now.

@@ -44,6 +44,12 @@ const (
 func metaLedgerKey() []byte { return []byte{kindMeta, 'L'} }
 func metaFormatKey() []byte { return []byte{kindMeta, 'F'} }
 
+func metaDoubtKey() []byte { return []byte{kindMeta, 'D'} }
+
+func laneLifeKey(lane Lane) []byte {
+	return binary.BigEndian.AppendUint32([]byte{kindMeta, 'w'}, uint32(lane))
+}
+
 func metaLaneKey(lane Lane) []byte {
 	return binary.BigEndian.AppendUint32([]byte{kindMeta, 'n'}, uint32(lane))
 }

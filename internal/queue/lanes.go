@@ -2,7 +2,6 @@ package queue
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,6 +18,8 @@ import (
 type laneState struct {
 	laneCounts
 	shown  laneCounts // as of the last commit
+	life   laneLife
+	wanted [16]byte // identity in the configuration, as SetLanes said it last
 	name   string
 	helper string
 	moved  int  // rows that left since the marks were last raised
@@ -37,6 +38,12 @@ type LaneStats struct {
 	// that what was accepted is always the sum of all five.
 	Success int64
 	Failed  int64
+
+	RemovedAt time.Time // wall clock; zero = the webhook is in the configuration
+	// Expires is when what is pending on a removed lane ends as failed, unless
+	// the webhook comes back; wall clock. Zero when nothing would.
+	Expires  time.Time
+	Returned bool // see LaneInfo
 }
 
 // Pending is how many deliveries are not finished.
@@ -113,6 +120,9 @@ func (s *Store) load() error {
 		if err != nil {
 			return err
 		}
+		if err := s.loadLives(txn); err != nil {
+			return err
+		}
 		err = scanPrefix(txn, []byte{kindDay}, func(key, val []byte) error {
 			row, err := decodeDay(key, val)
 			s.days = append(s.days, dayState{day: binary.BigEndian.Uint16(key[1:]), dayRow: row})
@@ -137,6 +147,31 @@ func (s *Store) load() error {
 	return nil
 }
 
+// loadLives reads what is known of the webhooks behind the lanes.
+func (s *Store) loadLives(txn *badger.Txn) error {
+	raw, err := getCopy(txn, metaDoubtKey())
+	if err != nil {
+		return err
+	}
+	if raw != nil {
+		if s.doubt, err = decodeDue(metaDoubtKey(), raw); err != nil {
+			return err
+		}
+	}
+	return scanPrefix(txn, []byte{kindMeta, 'w'}, func(key, val []byte) error {
+		life, err := decodeLaneLife(key, val)
+		if err != nil {
+			return err
+		}
+		l := s.lanes[Lane(binary.BigEndian.Uint32(key[2:]))]
+		if l == nil {
+			return &damageError{"the state of a lane without a name"}
+		}
+		l.life = life
+		return nil
+	})
+}
+
 // scanPrefix calls f with copies of every row under a prefix of few rows.
 func scanPrefix(txn *badger.Txn, prefix []byte, f func(key, val []byte) error) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
@@ -151,31 +186,6 @@ func scanPrefix(txn *badger.Txn, prefix []byte, f func(key, val []byte) error) e
 		}
 	}
 	return nil
-}
-
-// EnsureLanes gives every webhook its lane: the one it had before, or a new
-// number. Durable when it returns.
-func (s *Store) EnsureLanes(ctx context.Context, webhooks []string) (map[string]Lane, error) {
-	out := make(map[string]Lane, len(webhooks))
-	err := s.do(ctx, func(g *group) error {
-		if slices.Contains(webhooks, "") {
-			return errors.New("a webhook needs a name")
-		}
-		for _, name := range webhooks {
-			lane, ok := s.names[name]
-			if !ok {
-				lane = Lane(s.led.nextLane)
-				s.led.nextLane++
-				key := metaLaneKey(lane)
-				g.put(key, appendPlain(nil, key, name))
-				s.addLane(lane, name, laneCounts{})
-				g.touch(lane)
-			}
-			out[name] = lane
-		}
-		return nil
-	})
-	return out, err
 }
 
 // LaneName is the webhook of a lane, "" for an unknown one.
@@ -197,8 +207,10 @@ func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
 	stats := make(map[Lane]LaneStats, len(s.lanes))
 	for lane, l := range s.lanes {
 		order = append(order, lane)
-		stats[lane] = LaneStats{Webhook: l.name, Ready: l.shown.ready, Waiting: l.shown.waiting, Returning: l.shown.returning,
+		st := LaneStats{Webhook: l.name, Ready: l.shown.ready, Waiting: l.shown.waiting, Returning: l.shown.returning,
 			LiveBytes: l.shown.live, Success: l.shown.success, Failed: l.shown.failed}
+		s.lifeStats(lane, l, &st)
+		stats[lane] = st
 	}
 	slices.Sort(order)
 	return func(yield func(Lane, LaneStats) bool) {

@@ -202,7 +202,6 @@ func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 		if err != nil || s.lanes[lane] == nil {
 			return g.plain(firstError(err, ErrNotFound))
 		}
-		change := Change{Lane: lane, Seq: seq, State: delivery.Failed, Code: delivery.CodeDropped, Kind: ChangeDropped}
 		if p.finished {
 			if p.class == classDelivered {
 				return ErrDelivered
@@ -211,22 +210,10 @@ func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 				return err
 			}
 			g.del(p.key)
-			g.changes = append(g.changes, change)
+			g.changes = append(g.changes, Change{Lane: lane, Seq: seq, State: delivery.Failed, Code: delivery.CodeDropped, Kind: ChangeDropped})
 			return nil
 		}
-		row, err := decodePending(p.key, p.raw)
-		if err != nil {
-			return g.damagedRow(p.key, err)
-		}
-		d, reason := s.loadPending(g.txn, p.pending, &row)
-		if reason != "" {
-			return g.damagedRow(p.key, &damageError{reason})
-		}
-		g.removePending(lane, p.pending.track, p.key, seq, row.charge)
-		g.finish(delivery.Failed, &d, &row, nil, delivery.CodeDropped)
-		change.Attempts = row.attempts
-		g.changes = append(g.changes, change)
-		return nil
+		return g.giveUp(p.pending, p.key, delivery.CodeDropped)
 	})
 }
 

@@ -37,6 +37,7 @@ type Options struct {
 	MinFree           int64        // bytes of the disk left alone; 0 = 5 %, at least 512 MiB, at most 4 GiB
 	Retention         Retention
 	Now               func() time.Time // the wall clock; nil = time.Now
+	RemovedKeep       time.Duration    // 0 = the constant
 
 	// OnReady gets the new deliveries of every commit, in the committer's
 	// goroutine, after they are durable and before Accept returns. It must not
@@ -44,6 +45,10 @@ type Options struct {
 	OnReady func([]Delivery)
 	// OnChange gets what every commit changed, under the same rules.
 	OnChange func([]Change)
+	// Busy says whether a delivery is being attempted, or its outcome is not
+	// recorded yet, so that it is not ended as one of a removed webhook. It is
+	// called in the committer's goroutine, under the rules of OnReady; nil = never.
+	Busy func(Lane, uint64) bool
 	// OnFatal is called once, with the first storage error.
 	OnFatal func(error)
 
@@ -59,7 +64,7 @@ const (
 	ChangeAccepted = "accepted" // a new delivery
 	ChangeAttempt  = "attempt"  // a completion was committed
 	ChangeRequeued = "requeued" // retried or replayed by an operator
-	ChangeDropped  = "dropped"  // discarded by an operator
+	ChangeDropped  = "dropped"  // ended without an attempt, or removed from the log; Code says why
 )
 
 // Change is one delivery's step, as it became durable.
@@ -91,15 +96,19 @@ type Store struct {
 	ops     chan *op
 	comps   completions
 
-	mu    sync.Mutex // guards the rest of this block; written by the committer only
-	led   ledger     // of the group under way
-	shown ledger     // as of the last commit
-	lanes map[Lane]*laneState
-	names map[string]Lane
-	live  map[string]int64      // by helper
-	total int64                 // live bytes
-	days  []dayState            // ascending
-	jobs  map[string]*ReplayJob // as of the last commit
+	mu     sync.Mutex // guards the rest of this block; written by the committer only
+	led    ledger     // of the group under way
+	shown  ledger     // as of the last commit
+	lanes  map[Lane]*laneState
+	names  map[string]Lane
+	live   map[string]int64      // by helper
+	total  int64                 // live bytes
+	days   []dayState            // ascending
+	jobs   map[string]*ReplayJob // as of the last commit
+	limits Limits
+	expiry expiry
+
+	doubt int64 // ms of relay time that only a doubtful wall clock added; constant once open
 
 	c committer // owned by the committer's goroutine
 
@@ -118,21 +127,8 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.MaxBytes == 0 {
-		o.MaxBytes = 10 << 30
-	}
-	const day = 24 * time.Hour
-	r := &o.Retention
-	for _, f := range [...]struct {
-		v *time.Duration
-		d time.Duration
-	}{{&r.Delivered, 30 * day}, {&r.Failed, 90 * day}, {&r.Payloads, 7 * day}} {
-		if *f.v == 0 {
-			*f.v = f.d
-		}
-	}
-	if r.MaxBytes == 0 {
-		r.MaxBytes = 5 << 30
+	if o.RemovedKeep == 0 {
+		o.RemovedKeep = RemovedKeep
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -166,6 +162,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	go s.commitLoop()
+	go s.expireLoop()
 	return s, nil
 }
 
@@ -207,7 +204,9 @@ func open(o Options) (s *Store, err error) {
 		lanes: map[Lane]*laneState{}, names: map[string]Lane{}, live: map[string]int64{}, jobs: map[string]*ReplayJob{},
 		closing: make(chan struct{}), dead: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	s.guard = &guard{dir: o.Dir, minFree: o.MinFree, stat: o.stat, now: o.elapsed}
+	s.limits = Limits{MaxBytes: o.MaxBytes, MaxBytesPerHelper: o.MaxBytesPerHelper, MinFree: o.MinFree, Retention: o.Retention}.withDefaults()
 	s.comps.init()
+	s.expiry.init()
 	if err := s.initialise(m); err != nil {
 		return nil, err
 	}
@@ -215,6 +214,9 @@ func open(o Options) (s *Store, err error) {
 		return nil, err
 	}
 	s.clock = newRelayClock(s.led.relayTime, o.Now, o.elapsed)
+	if err := s.noteDoubt(); err != nil {
+		return nil, err
+	}
 	s.c.init(s)
 	return s, nil
 }
@@ -279,6 +281,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() { close(s.closing) })
 	select {
 	case <-s.ended:
+		<-s.expiry.ended // nothing holds it up once the committer is gone
 	case <-ctx.Done():
 		return ctx.Err()
 	}

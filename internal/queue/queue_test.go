@@ -366,7 +366,7 @@ func TestReplayGoesOnAfterARestart(t *testing.T) {
 	}
 	h.settle()
 	q := ReplayJob{Lane: lane, States: []delivery.State{delivery.Success}, Rate: 2.5}
-	n, err := h.CountReplay(q)
+	n, err := h.CountReplay(t.Context(), q)
 	if err != nil || n != 10 {
 		t.Fatal(n, err)
 	}

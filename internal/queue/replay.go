@@ -130,11 +130,15 @@ func scanReplay(txn *badger.Txn, days []dayState, j *ReplayJob, limit int, f fun
 }
 
 // CountReplay is how many deliveries a job would move now. Only the job's lane
-// and filters matter. It looks at every finished delivery of the lane.
-func (s *Store) CountReplay(q ReplayJob) (matched int, err error) {
+// and filters matter. It looks at every finished delivery of the lane, and ends
+// early with ctx, whose cause it returns then.
+func (s *Store) CountReplay(ctx context.Context, q ReplayJob) (matched int, err error) {
 	q.upto = 1<<64 - 1
 	days := s.dayList()
 	for {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		var end bool
 		err := s.view(func(txn *badger.Txn) (found []damaged, err error) {
 			n := 0
@@ -152,7 +156,7 @@ func (s *Store) CountReplay(q ReplayJob) (matched int, err error) {
 // accepted later are not part of it.
 func (s *Store) CreateReplay(ctx context.Context, j ReplayJob) (ReplayJob, error) {
 	j.Cursor, j.Requeued, j.Expired, j.Done = 0, 0, 0, false
-	n, err := s.CountReplay(j)
+	n, err := s.CountReplay(ctx, j)
 	if err != nil {
 		return j, err
 	}

@@ -97,7 +97,7 @@ func (s *Store) planRetirement() *retirement {
 	r := &retirement{refs: map[payloadRef]bool{}, track: Ready}
 	for _, d := range s.days {
 		for i, b := range buckets() {
-			if d.gone&(1<<i) == 0 && int(today)-int(d.day) > s.opts.Retention.keep(b) {
+			if d.gone&(1<<i) == 0 && int(today)-int(d.day) > s.limits.Retention.keep(b) {
 				r.drops = append(r.drops, drop{b, d.day})
 			}
 		}
@@ -110,7 +110,7 @@ func (s *Store) planRetirement() *retirement {
 				r.drops = append(r.drops, dr)
 			}
 		}
-		s.log.Warn("history is larger than its limit, the oldest day is dropped", "max_bytes", s.opts.Retention.MaxBytes,
+		s.log.Warn("history is larger than its limit, the oldest day is dropped", "max_bytes", s.limits.Retention.MaxBytes,
 			"day", time.UnixMilli(int64(oldest)*dayMillis).UTC().Format(time.DateOnly))
 	}
 	if len(r.drops) == 0 {
@@ -152,7 +152,7 @@ func (s *Store) crowdedDay(today uint16) uint16 {
 			oldest = d.day
 		}
 	}
-	if sum <= s.opts.Retention.MaxBytes {
+	if sum <= s.limits.Retention.MaxBytes {
 		return 0
 	}
 	return oldest

@@ -96,13 +96,22 @@ func (h *harness) reopen() { h.t.Helper(); h.close(); h.open() }
 
 func (h *harness) lane(names ...string) []Lane {
 	h.t.Helper()
-	m, err := h.EnsureLanes(h.t.Context(), names)
+	m, err := h.SetLanes(h.t.Context(), wants(names...))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	out := make([]Lane, len(names))
 	for i, n := range names {
-		out[i] = m[n]
+		out[i] = m[n].Lane
+	}
+	return out
+}
+
+// wants is a configuration with these webhooks, all with the same identity.
+func wants(names ...string) []LaneWant {
+	out := make([]LaneWant, len(names))
+	for i, n := range names {
+		out[i] = LaneWant{Webhook: n, Identity: LaneIdentity{Sink: "http", Host: "receiver.example:443"}}
 	}
 	return out
 }

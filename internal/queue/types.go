@@ -9,7 +9,7 @@ import (
 )
 
 // Lane numbers the deliveries of one webhook. Numbers start at 1, are given
-// out in ascending order, are durable before [Store.EnsureLanes] returns and
+// out in ascending order, are durable before [Store.SetLanes] returns and
 // never stand for another webhook.
 type Lane uint32
 

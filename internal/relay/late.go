@@ -100,9 +100,9 @@ func (l *lateStore) List(q queue.ListQuery) ([]queue.Summary, string, error) {
 	return nil, "", queue.ErrStopped
 }
 
-func (l *lateStore) CountReplay(j queue.ReplayJob) (int, error) {
+func (l *lateStore) CountReplay(ctx context.Context, j queue.ReplayJob) (int, error) {
 	if s := l.get(); s != nil {
-		return s.CountReplay(j)
+		return s.CountReplay(ctx, j)
 	}
 	return 0, queue.ErrStopped
 }
@@ -117,6 +117,12 @@ func (l *lateDispatcher) set(d *dispatch.Dispatcher) { l.p.Store(d) }
 
 // running is nil before the dispatcher exists.
 func (l *lateDispatcher) running() *dispatch.Dispatcher { return l.p.Load() }
+
+// busy is queue.Options.Busy.
+func (l *lateDispatcher) busy(lane queue.Lane, seq uint64) bool {
+	d := l.running()
+	return d != nil && d.Busy(lane, seq)
+}
 
 func (l *lateDispatcher) InFlight(lane queue.Lane, seq uint64) bool {
 	d := l.running()

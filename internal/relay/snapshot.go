@@ -3,6 +3,9 @@ package relay
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
+	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
@@ -29,11 +32,11 @@ type snapshot struct {
 // store, targets for the dispatcher, the catalogs for both sockets.
 func (r *relay) snapshot(ctx context.Context) (*snapshot, []*dispatch.Target, error) {
 	webhooks := r.cfg.Webhooks()
-	names := make([]string, len(webhooks))
+	want := make([]queue.LaneWant, len(webhooks))
 	for i := range webhooks {
-		names[i] = webhooks[i].ID
+		want[i] = queue.LaneWant{Webhook: webhooks[i].ID, Identity: identity(&webhooks[i])}
 	}
-	lanes, err := r.store.get().EnsureLanes(ctx, names)
+	lanes, err := r.store.get().SetLanes(ctx, want)
 	if err != nil {
 		return nil, nil, fmt.Errorf("number the webhooks: %w", err)
 	}
@@ -45,10 +48,13 @@ func (r *relay) snapshot(ctx context.Context) (*snapshot, []*dispatch.Target, er
 	targets := make([]*dispatch.Target, 0, len(webhooks))
 	for i := range webhooks {
 		w := &webhooks[i]
-		lane := lanes[w.ID]
+		lane := lanes[w.ID].Lane
 		t, signer, err := target(w, lane, allow)
 		if err != nil {
 			return nil, nil, fmt.Errorf("webhook %s: %w", w.ID, err)
+		}
+		if lanes[w.ID].Returned && t.Hold == "" {
+			t.Hold = delivery.HoldReturned
 		}
 		targets = append(targets, t)
 		snap.webhooks[w.ID] = *w
@@ -60,6 +66,20 @@ func (r *relay) snapshot(ctx context.Context) (*snapshot, []*dispatch.Target, er
 		snap.shown.Helpers = append(snap.shown.Helpers, shownHelper(snap.ingest.Helpers[r.cfg.Helpers[i].ID]))
 	}
 	return snap, targets, nil
+}
+
+// identity is what must not differ when a webhook comes back: its sink, and for
+// HTTP the host with its port.
+func identity(w *config.Webhook) queue.LaneIdentity {
+	id := queue.LaneIdentity{Sink: w.Sink}
+	if u, err := url.Parse(w.URL.Reveal()); err == nil && u.Host != "" {
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[strings.ToLower(u.Scheme)]
+		}
+		id.Host = net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	}
+	return id
 }
 
 // target says how the webhook's deliveries are attempted.
