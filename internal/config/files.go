@@ -109,9 +109,22 @@ type ignoredFile struct {
 	order int // of the file that it comes before
 }
 
+// DropIns is the directory of the drop-ins of a main file. It need not exist.
+func DropIns(main string) string { return filepath.Join(filepath.Dir(main), dropInDir) }
+
+// IsDropIn reports whether a file of this name in the directory of drop-ins is
+// one.
+func IsDropIn(name string) bool {
+	return strings.HasSuffix(name, ".yaml") && !hidden(name) && filepath.Base(name) == name
+}
+
+// hidden are the names of what editors leave behind: .x.yaml.swp, .#x.yaml,
+// #x.yaml#.
+func hidden(name string) bool { return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") }
+
 // listFiles lists the main file and the drop-ins beside it.
 func listFiles(main string) listing {
-	list := listing{files: []string{main}, dir: filepath.Join(filepath.Dir(main), dropInDir)}
+	list := listing{files: []string{main}, dir: DropIns(main)}
 	entries, err := os.ReadDir(list.dir)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -122,9 +135,8 @@ func listFiles(main string) listing {
 	for _, e := range entries { // sorted by name
 		name := e.Name()
 		switch {
-		case strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#"):
-			// What editors leave behind: .x.yaml.swp, .#x.yaml, #x.yaml#.
-		case strings.HasSuffix(name, ".yaml"):
+		case hidden(name):
+		case IsDropIn(name):
 			list.files = append(list.files, filepath.Join(list.dir, name))
 		case strings.HasSuffix(name, ".yml"):
 			list.ignored = append(list.ignored, ignoredFile{filepath.Join(list.dir, name), len(list.files)})
