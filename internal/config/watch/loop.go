@@ -28,7 +28,7 @@ var errSourceEnded = errors.New("the file events have ended")
 // loop is the state of the watcher's goroutine, which alone uses it. A zero time
 // is a thing that is not to be done.
 type loop struct {
-	w       *Watcher
+	w     *Watcher
 	paths Paths
 	src   source // nil: no events
 	tree  *tree  // what src watches; nil without src
