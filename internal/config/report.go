@@ -160,12 +160,15 @@ func (r *Report) sort() {
 func (r *Report) Add(f Finding, path ...string) {
 	f.Severity = cmp.Or(f.Severity, SeverityError)
 	f.Path = pointer(path)
-	if r.root != nil {
+	switch {
+	case r.root != nil:
 		at, exact := r.root.lookup(path)
 		f.File, f.order = at.src.name, at.src.order
 		if at != r.root {
 			f.frameAt(at, !exact)
 		}
+	case len(r.Files) > 0:
+		f.File = r.Files[0]
 	}
 	r.Findings = append(r.Findings, f)
 	r.sort()

@@ -43,7 +43,7 @@ func StateDirs(o Options) []string {
 		}
 	}
 	for _, f := range broken {
-		for _, block := range queueBlocks(f.Data) {
+		for _, block := range queueBlocks(bytes.ToValidUTF8(f.Data, []byte("?"))) {
 			f.Data = block
 			one := newLoader(o.of(f))
 			one.merge()
