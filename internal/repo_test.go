@@ -40,7 +40,7 @@ var imports = map[string][]string{
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
 	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/secret", "internal/signing"},
-	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret"},
+	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
 	"internal/adminclient": {"internal/rest"},
 	"internal/rest":        {},
 

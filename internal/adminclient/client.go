@@ -41,6 +41,8 @@ type Error struct {
 	Code    string // one of the Code constants of package rest; "" when the answer was none of its documents
 	Message string
 	Field   string // parameter or key at fault; "" = none
+	// Findings are those of a configuration that was refused.
+	Findings []rest.Finding
 }
 
 // Error is the daemon's message.
@@ -51,9 +53,10 @@ const (
 	// headerTimeout outlasts the longest answer: that of a test comes when its
 	// attempt is over, for which retry.timeout may allow 10 minutes.
 	headerTimeout = 11 * time.Minute
-	// maxAnswer bounds one document. The largest is a delivery with a payload of
-	// 1 MiB, every byte of which JSON may write as six, shown twice.
-	maxAnswer = 32 << 20
+	// maxAnswer bounds one document. The largest is the files of a former
+	// configuration, which are as large as a candidate may be, 64 MiB, and whose
+	// line ends and quotes JSON writes as two bytes.
+	maxAnswer = 128 << 20
 )
 
 // Client is a client of one socket. It may be used concurrently.
@@ -340,6 +343,7 @@ func (c *Client) refusal(resp *http.Response) error {
 		var document rest.Error
 		if c.read(resp, &document) == nil && document.Error.Message != "" {
 			e.Code, e.Message, e.Field = document.Error.Code, document.Error.Message, document.Error.Field
+			e.Findings = document.Error.Findings
 			return e
 		}
 	}

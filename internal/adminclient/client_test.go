@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -102,12 +103,12 @@ func TestRefusals(t *testing.T) {
 		name, contentType, body string
 		want                    Error
 	}{
-		{"a document", "application/json", `{"error":{"code":"in_flight","message":"wait","field":"id"}}`, Error{409, "in_flight", "wait", "id"}},
-		{"with a charset", "application/json; charset=utf-8", `{"error":{"code":"x","message":"m"}}`, Error{409, "x", "m", ""}},
-		{"text", "text/plain", "no", Error{409, "", "the admin socket answered 409 Conflict without saying why", ""}},
-		{"broken JSON", "application/json", `{"error":`, Error{409, "", "the admin socket answered 409 Conflict without saying why", ""}},
-		{"another document", "application/json", `{"ok":false}`, Error{409, "", "the admin socket answered 409 Conflict without saying why", ""}},
-		{"nothing", "", "", Error{409, "", "the admin socket answered 409 Conflict without saying why", ""}},
+		{"a document", "application/json", `{"error":{"code":"in_flight","message":"wait","field":"id"}}`, Error{Status: 409, Code: "in_flight", Message: "wait", Field: "id"}},
+		{"with a charset", "application/json; charset=utf-8", `{"error":{"code":"x","message":"m"}}`, Error{Status: 409, Code: "x", Message: "m"}},
+		{"text", "text/plain", "no", Error{Status: 409, Message: "the admin socket answered 409 Conflict without saying why"}},
+		{"broken JSON", "application/json", `{"error":`, Error{Status: 409, Message: "the admin socket answered 409 Conflict without saying why"}},
+		{"another document", "application/json", `{"ok":false}`, Error{Status: 409, Message: "the admin socket answered 409 Conflict without saying why"}},
+		{"nothing", "", "", Error{Status: 409, Message: "the admin socket answered 409 Conflict without saying why"}},
 	} {
 		c := daemon(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", row.contentType)
@@ -116,7 +117,7 @@ func TestRefusals(t *testing.T) {
 		})
 		_, err := c.Retry(t.Context(), "del_x")
 		got, ok := errors.AsType[*Error](err)
-		if !ok || *got != row.want {
+		if !ok || !reflect.DeepEqual(*got, row.want) {
 			t.Errorf("%s: got %+v, want %+v", row.name, err, row.want)
 		}
 	}

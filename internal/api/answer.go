@@ -40,9 +40,10 @@ type withStatus struct {
 	document any
 }
 
-// answer turns an endpoint's result into a response.
-func (a *API) answer(serve func(http.ResponseWriter, *http.Request) (any, error)) http.Handler {
+// answer turns an endpoint's result into a response. limit bounds the body.
+func (a *API) answer(limit int64, serve func(http.ResponseWriter, *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		document, err := serve(w, r)
 		status := http.StatusOK
 		if s, ok := document.(withStatus); ok {
@@ -83,6 +84,9 @@ func (a *API) classify(r *http.Request, err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
+	if refused, ok := errors.AsType[*Refusal](err); ok {
+		return &failure{refused.Status, rest.ErrorBody{Code: refused.Code, Message: refused.Message, Field: refused.Field, Findings: refused.Findings}}
+	}
 	f := &failure{http.StatusInternalServerError, rest.ErrorBody{Code: rest.CodeInternal, Message: err.Error()}}
 	switch {
 	case errors.Is(err, ErrInFlight):
@@ -114,7 +118,7 @@ func deadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
-// guard bounds every request and turns a panic into an answer.
+// guard bounds the time of every request and turns a panic into an answer.
 func (a *API) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -128,7 +132,6 @@ func (a *API) guard(next http.Handler) http.Handler {
 					rest.Error{Error: rest.ErrorBody{Code: rest.CodeInternal, Message: "internal error, see the daemon's log"}})
 			}
 		}()
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		deadline(w)
 		if r.ContentLength != 0 {
 			// A body that never comes. decode lifts it: a deadline that passes while

@@ -61,6 +61,10 @@ type LaneState struct {
 	InFlight int
 	Hold     delivery.HoldReason // "" = attempts are made
 	NextDue  time.Time           // of the earliest waiting delivery, wall clock; zero = none
+	// HoldUntil is when the hold ends by itself, wall clock: the deliveries of a
+	// removed webhook fail then, those of a rate-limited one go on. Zero = it
+	// does not, or nobody knows when.
+	HoldUntil time.Time
 }
 
 // ErrInFlight is what Dispatcher.Retry and Drop answer for a delivery that is
@@ -88,11 +92,13 @@ type Webhook struct {
 type Options struct {
 	Store      Store
 	Dispatcher Dispatcher
+	Control    Control
 	Feed       *Feed
 	Catalog    func() *Catalog
 	// Status gives what only the composition root knows; State, Ingest, Webhooks,
 	// Replays and the counters of Queue are filled in by the API. Reasons of the
-	// root make the state degraded.
+	// root make the state degraded; those that follow from Config.State are added
+	// by the API.
 	Status func() rest.Status
 	// Ingest counts what came in. Its Rejected has one element for every reason
 	// there is, those at 0 included.
@@ -117,6 +123,7 @@ type API struct {
 	Options
 
 	tests chan struct{} // one element for every test under way
+	plans chan struct{} // one element for every plan that is being made
 	mux   *http.ServeMux
 	srv   *http.Server
 }
@@ -133,7 +140,7 @@ func New(o Options) (*API, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &API{Options: o, tests: make(chan struct{}, maxTests)}
+	a := &API{Options: o, tests: make(chan struct{}, maxTests), plans: make(chan struct{}, maxPlans)}
 	if err := o.Registry.Register(&collector{api: a}); err != nil {
 		return nil, err
 	}

@@ -10,5 +10,6 @@
 // number of rows, metrics are made from counters and one seek for each webhook,
 // and a slow reader of the stream loses changes and is told how many. No
 // answer holds a secret: what may be shown is decided by whoever makes the
-// [Catalog] and the attempts' records.
+// [Catalog] and the attempts' records. The two exceptions, a secret that was just
+// made and the files of a former configuration, are those of package rest.
 package api

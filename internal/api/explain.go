@@ -92,14 +92,18 @@ func happened(t *delivery.Attempt) string {
 }
 
 // heldText says why a lane makes no attempts, and what ends that.
-func heldText(reason delivery.HoldReason) string {
-	switch reason {
+func heldText(l LaneState) string {
+	switch l.Hold {
 	case "":
 		return ""
 	case delivery.HoldDisabled:
 		return "the webhook is disabled (enabled: false); its deliveries go on when it is enabled"
 	case delivery.HoldRemoved:
-		return "the webhook is no longer in the configuration; its deliveries go on when its id returns, or can be dropped"
+		text := "the webhook is no longer in the configuration; its deliveries go on when its id returns, or can be dropped"
+		if !l.HoldUntil.IsZero() {
+			text += "; those that still wait at " + rest.At(l.HoldUntil).String() + " fail then"
+		}
+		return text
 	case delivery.HoldReturned:
 		return "the webhook came back with another sink or host while deliveries waited; they go on after `peanuts-relay enable`, or can be dropped"
 	case delivery.HoldMisconfigured:
@@ -111,7 +115,7 @@ func heldText(reason delivery.HoldReason) string {
 	case delivery.HoldStorage:
 		return "the disk is nearly full, so that outcomes could not be recorded; its deliveries go on when there is room"
 	}
-	return string(reason)
+	return string(l.Hold)
 }
 
 // explain says why a delivery is where it is and what comes next.
@@ -129,7 +133,7 @@ func (v *view) explain(s *queue.Summary, d *rest.DeliveryDetail, attempts []deli
 	case rest.StatusInFlight:
 		text = append(text, fmt.Sprintf("Attempt %d is under way.", s.Attempts+1))
 	case rest.StatusHeld:
-		text = append(text, "Held because "+heldText(v.lane(s.Lane).Hold)+".", "Nothing is lost and no attempt is used up while it is held.")
+		text = append(text, "Held because "+heldText(v.lane(s.Lane).LaneState)+".", "Nothing is lost and no attempt is used up while it is held.")
 	default:
 		text = append(text, v.waiting(s, last))
 	}

@@ -9,13 +9,15 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
 // collector makes the metrics of a scrape from counters in memory; of the
 // store's rows it reads the oldest one of every lane that has any, by one seek.
 // Names follow https://prometheus.io/docs/practices/naming/. The labels' values
 // are the configured webhooks, and words of fixed lists; every series is there
-// from the first scrape on.
+// from the first scrape on, but for those that are there only while a key needs
+// a restart.
 type collector struct{ api *API }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -44,11 +46,35 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.gauge(desc("build_info", "Always 1; the labels say which build runs.", "version", "commit", "go_version"), 1,
 		status.Version, status.Commit, status.GoVersion)
 	s.gauge(desc("start_time_seconds", "Unix time of the daemon's start."), float64(status.StartedAt.UnixMilli())/1000)
-	s.gauge(desc("config_generation", "Counts the configurations that ran since the start."), float64(status.Config.Generation))
+	c.config(s, &status.Config)
 	c.ingest(s)
 	c.store(s)
 	c.webhooks(s)
 	s.gauge(desc("stream_readers", "Readers of the stream of changes."), float64(c.api.Feed.readers()))
+}
+
+func (c *collector) config(s sample, config *rest.Config) {
+	s.gauge(desc("config_generation", "Counts the applied configurations, over restarts."), float64(config.Generation))
+	s.gauge(desc("config_last_reload_successful", "1 when what runs is what the files say; 0 when the files were refused."),
+		truth(config.State == rest.ConfigCurrent))
+	s.gauge(desc("config_last_reload_success_timestamp_seconds", "Unix time at which the running configuration was loaded."),
+		float64(config.LoadedAt.UnixMilli())/1000)
+	restart := desc("config_restart_required", "1 for each key whose value in the files takes effect at the next start.", "key")
+	for _, key := range config.RestartRequired {
+		s.gauge(restart, 1, key)
+	}
+	reloads := desc("config_reloads_total", "Reloads since the start, by what asked for them and how they ended.", "trigger", "result")
+	for _, trigger := range rest.ReloadTriggers() {
+		for _, result := range rest.ReloadResults() {
+			var n uint64
+			for _, r := range config.Reloads {
+				if r.Trigger == trigger && r.Result == result {
+					n += r.Count
+				}
+			}
+			s.counter(reloads, float64(n), trigger, result)
+		}
+	}
 }
 
 func (c *collector) ingest(s sample) {

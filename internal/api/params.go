@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -59,33 +61,73 @@ func instead(word string, known []string) string {
 // decode reads a JSON object into v and lifts the deadline that guard set for
 // it. An empty body leaves v as it is.
 func decode(w http.ResponseWriter, r *http.Request, v any, known ...string) error {
+	body, err := readBody(w, r)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	if _, err := keys("", body, known...); err != nil {
+		return err
+	}
+	return fillIn(body, v)
+}
+
+// readBody reads the whole body, which must be JSON by its type; an empty one
+// has none.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(r.Body)
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return fail(http.StatusRequestEntityTooLarge, rest.CodeTooLarge, "", "the body is larger than %d bytes", tooLarge.Limit)
+			return nil, fail(http.StatusRequestEntityTooLarge, rest.CodeTooLarge, "", "the body is larger than %d bytes", tooLarge.Limit)
 		}
-		return bad("", "the body cannot be read: %v", err)
+		return nil, bad("", "the body cannot be read: %v", err)
 	}
-	if len(body) == 0 {
-		return nil
-	}
-	if kind := r.Header.Get("Content-Type"); kind != "" {
+	if kind := r.Header.Get("Content-Type"); kind != "" && len(body) > 0 {
 		if media, _, err := mime.ParseMediaType(kind); err != nil || media != "application/json" {
-			return fail(http.StatusUnsupportedMediaType, rest.CodeUnsupportedType, "Content-Type", "the body must be application/json, not %q", kind)
+			return nil, fail(http.StatusUnsupportedMediaType, rest.CodeUnsupportedType, "Content-Type", "the body must be application/json, not %q", kind)
 		}
 	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(body, &object); err != nil {
-		return bad("", "the body is not a JSON object: %v", err)
+	return body, nil
+}
+
+// keys takes a JSON object apart. Its keys must be known, with their case, and
+// given once each, neither of which encoding/json minds. field is where the
+// object stands; "" = it is the body.
+func keys(field string, object []byte, known ...string) (map[string]json.RawMessage, error) {
+	what := cmp.Or(field, "the body")
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(object, &all); err != nil {
+		return nil, bad(field, "%s is not a JSON object: %v", what, err)
 	}
-	for key := range object {
-		// encoding/json would take keys of another case.
+	// It is well-formed: what follows meets no error.
+	dec := json.NewDecoder(bytes.NewReader(object))
+	_, _ = dec.Token()
+	seen := make(map[string]bool, len(all))
+	for dec.More() {
+		token, _ := dec.Token()
+		key, _ := token.(string)
+		at := key
+		if field != "" {
+			at = field + "." + key
+		}
 		if !slices.Contains(known, key) {
-			return bad(key, "unknown key %q%s", key, instead(key, known))
+			return nil, bad(at, "unknown key %q%s", at, instead(key, known))
 		}
+		if seen[key] {
+			return nil, bad(at, "key %q is given twice", at)
+		}
+		seen[key] = true
+		var skipped json.RawMessage
+		_ = dec.Decode(&skipped)
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	return all, nil
+}
+
+// fillIn decodes a JSON object whose keys were checked.
+func fillIn(object []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	dec.UseNumber() // where the kind of number is open, see number
+	if err := dec.Decode(v); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return bad(wrong.Field, "%q must be a %s, not a %s", wrong.Field, jsonKind(wrong.Type.String()), wrong.Value)
 		}
@@ -95,11 +137,17 @@ func decode(w http.ResponseWriter, r *http.Request, v any, known ...string) erro
 }
 
 func jsonKind(goType string) string {
-	switch goType {
-	case "bool":
+	switch {
+	case goType == "bool":
 		return "boolean"
-	case "float64":
+	case goType == "float64":
 		return "number"
+	case goType == "int":
+		return "whole number"
+	case strings.HasPrefix(goType, "[]"):
+		return "list"
+	case strings.HasPrefix(goType, "map["):
+		return "JSON object"
 	}
 	return goType
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,28 +16,38 @@ import (
 type endpoint struct {
 	method, path string
 	serve        func(http.ResponseWriter, *http.Request) (any, error)
+	body         int64 // bytes that its body may have; 0 = maxBody
 }
 
 func (a *API) endpoints() []endpoint {
 	return []endpoint{
-		{"GET", "/v1/helpers", a.getHelpers},
-		{"GET", "/v1/webhooks", a.getWebhooks},
-		{"GET", "/v1/webhooks/{id}", a.getWebhook},
-		{"GET", "/v1/webhooks/{id}/deliveries", a.getDeliveries},
-		{"POST", "/v1/webhooks/{id}/test", a.postTest},
-		{"POST", "/v1/webhooks/{id}/replay", a.postReplay},
-		{"GET", "/v1/deliveries", a.getDeliveries},
-		{"GET", "/v1/deliveries/stream", a.getStream},
-		{"GET", "/v1/deliveries/{id}", a.getDelivery},
-		{"DELETE", "/v1/deliveries/{id}", a.deleteDelivery},
-		{"POST", "/v1/deliveries/{id}/retry", a.postRetry},
-		{"GET", "/v1/events/{id}", a.getEvent},
-		{"GET", "/v1/replays", a.getReplays},
-		{"DELETE", "/v1/replays/{id}", a.deleteReplay},
-		{"GET", "/v1/status", a.getStatus},
-		{"GET", "/metrics", a.getMetrics()},
-		{"GET", "/livez", a.getLive},
-		{"GET", "/readyz", a.getReady},
+		{method: "GET", path: "/v1/helpers", serve: a.getHelpers},
+		{method: "GET", path: "/v1/webhooks", serve: a.getWebhooks},
+		{method: "POST", path: "/v1/webhooks", serve: a.postWebhook},
+		{method: "GET", path: "/v1/webhooks/{id}", serve: a.getWebhook},
+		{method: "PATCH", path: "/v1/webhooks/{id}", serve: a.patchWebhook},
+		{method: "DELETE", path: "/v1/webhooks/{id}", serve: a.deleteWebhook},
+		{method: "GET", path: "/v1/webhooks/{id}/deliveries", serve: a.getDeliveries},
+		{method: "DELETE", path: "/v1/webhooks/{id}/deliveries", serve: a.deleteWebhookDeliveries},
+		{method: "POST", path: "/v1/webhooks/{id}/test", serve: a.postTest},
+		{method: "POST", path: "/v1/webhooks/{id}/replay", serve: a.postReplay},
+		{method: "GET", path: "/v1/deliveries", serve: a.getDeliveries},
+		{method: "GET", path: "/v1/deliveries/stream", serve: a.getStream},
+		{method: "GET", path: "/v1/deliveries/{id}", serve: a.getDelivery},
+		{method: "DELETE", path: "/v1/deliveries/{id}", serve: a.deleteDelivery},
+		{method: "POST", path: "/v1/deliveries/{id}/retry", serve: a.postRetry},
+		{method: "GET", path: "/v1/events/{id}", serve: a.getEvent},
+		{method: "GET", path: "/v1/replays", serve: a.getReplays},
+		{method: "DELETE", path: "/v1/replays/{id}", serve: a.deleteReplay},
+		{method: "GET", path: "/v1/status", serve: a.getStatus},
+		{method: "POST", path: "/v1/reload", serve: a.postReload},
+		{method: "POST", path: "/v1/plan", serve: a.postPlan, body: maxPlanBody},
+		{method: "GET", path: "/v1/config", serve: a.getConfig},
+		{method: "GET", path: "/v1/config/history", serve: a.getConfigHistory},
+		{method: "GET", path: "/v1/config/history/{generation}", serve: a.getConfigFiles},
+		{method: "GET", path: "/metrics", serve: a.getMetrics()},
+		{method: "GET", path: "/livez", serve: a.getLive},
+		{method: "GET", path: "/readyz", serve: a.getReady},
 	}
 }
 
@@ -47,7 +58,7 @@ func (a *API) routes() *http.ServeMux {
 	all := a.endpoints()
 	allowed := map[string][]string{}
 	for _, e := range all {
-		mux.Handle(e.method+" "+e.path, a.answer(e.serve))
+		mux.Handle(e.method+" "+e.path, a.answer(cmp.Or(e.body, maxBody), e.serve))
 		allowed[e.path] = append(allowed[e.path], e.method)
 	}
 	for path, methods := range allowed {
@@ -56,7 +67,7 @@ func (a *API) routes() *http.ServeMux {
 		if path == "/v1/deliveries/stream" {
 			continue
 		}
-		mux.Handle(path, a.answer(func(w http.ResponseWriter, r *http.Request) (any, error) {
+		mux.Handle(path, a.answer(maxBody, func(w http.ResponseWriter, r *http.Request) (any, error) {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
 			return nil, fail(http.StatusMethodNotAllowed, rest.CodeMethodNotAllowed, "",
 				"%s is not available on %s, only %s", r.Method, path, strings.Join(methods, " and "))
@@ -67,7 +78,7 @@ func (a *API) routes() *http.ServeMux {
 		names[i] = e.method + " " + e.path
 	}
 	slices.Sort(names)
-	mux.Handle("/", a.answer(func(_ http.ResponseWriter, r *http.Request) (any, error) {
+	mux.Handle("/", a.answer(maxBody, func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, fail(http.StatusNotFound, rest.CodeNotFound, "",
 			"there is no %s; there are: %s", r.URL.Path, strings.Join(names, ", "))
 	}))

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 // deadlines of their own.
 func (a *API) server() *http.Server {
 	return &http.Server{Handler: a.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(a.Logger.Handler(), slog.LevelDebug)}
+		MaxHeaderBytes: maxHeader, ConnContext: withPeer, ErrorLog: slog.NewLogLogger(a.Logger.Handler(), slog.LevelDebug)}
 }
 
 // Serve answers requests on l, which it closes, until Shutdown. It may be
@@ -45,6 +47,27 @@ func (a *API) Shutdown(ctx context.Context) error {
 	a.Feed.close()
 	if err := a.srv.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop admin server: %w", err), a.srv.Close())
+	}
+	return nil
+}
+
+// peerKey is the key of a request's context under which the uid of the peer
+// is.
+type peerKey struct{}
+
+// withPeer notes who connected, so that the history can tell who changed what.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	// Connections that are not of a Unix socket have no uid.
+	if _, uid, _, err := unixsock.PeerCred(c); err == nil {
+		ctx = context.WithValue(ctx, peerKey{}, uid)
+	}
+	return ctx
+}
+
+// peer is the user at the other end of r's connection; nil = not known.
+func peer(r *http.Request) *uint32 {
+	if uid, ok := r.Context().Value(peerKey{}).(uint32); ok {
+		return new(uid)
 	}
 	return nil
 }
@@ -85,6 +108,9 @@ type boundedConn struct {
 	net.Conn
 	release func()
 }
+
+// NetConn is what unixsock.PeerCred looks for.
+func (c *boundedConn) NetConn() net.Conn { return c.Conn }
 
 func (c *boundedConn) Close() error {
 	err := c.Conn.Close()

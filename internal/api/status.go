@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -17,6 +18,7 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	s.Uptime = rest.Millis(a.Now().Sub(s.StartedAt.Time).Truncate(time.Millisecond))
 	s.Config.Files, s.Config.Warnings = list(s.Config.Files), list(s.Config.Warnings)
 	s.Config.RestartRequired = list(s.Config.RestartRequired)
+	s.Config.Reloads = list(s.Config.Reloads)
 	s.Ingest = a.Ingest()
 	s.Ingest.Rejected = list(s.Ingest.Rejected)
 	s.Webhooks = []rest.Lane{}
@@ -33,7 +35,8 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 			s.Replays++
 		}
 	}
-	s.Reasons = append(list(s.Reasons), reasons(&stats, lanes)...)
+	s.Reasons = append(list(s.Reasons), configReasons(&s.Config)...)
+	s.Reasons = append(s.Reasons, reasons(&stats, lanes)...)
 	if s.State == "" {
 		s.State = rest.StateOK
 		if len(s.Reasons) > 0 {
@@ -57,6 +60,24 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 	}
 }
 
+// configReasons are why what runs is not what the files say.
+func configReasons(c *rest.Config) []string {
+	why := ""
+	if c.LastReload != nil && c.LastReload.Error != "" {
+		why = ": " + c.LastReload.Error
+		if c.LastReload.Errors > 1 {
+			why += fmt.Sprintf(" (and %d more)", c.LastReload.Errors-1)
+		}
+	}
+	switch c.State {
+	case rest.ConfigRejected:
+		return []string{fmt.Sprintf("the configuration files are invalid, generation %d goes on running%s", c.Generation, why)}
+	case rest.ConfigLastKnownGood:
+		return []string{fmt.Sprintf("the configuration files are invalid, the last known good configuration runs (generation %d)%s", c.Generation, why)}
+	}
+	return nil
+}
+
 // reasons are why the daemon does less than it should.
 func reasons(stats *queue.Stats, lanes []fullLane) (reasons []string) {
 	switch stats.State {
@@ -76,7 +97,7 @@ func reasons(stats *queue.Stats, lanes []fullLane) (reasons []string) {
 	for _, l := range lanes {
 		switch l.Hold {
 		case delivery.HoldMisconfigured, delivery.HoldPluginDown:
-			reasons = append(reasons, "webhook "+l.Shown.ID+" is held: "+heldText(l.Hold))
+			reasons = append(reasons, "webhook "+l.Shown.ID+" is held: "+heldText(l.LaneState))
 		}
 	}
 	return reasons

@@ -60,12 +60,7 @@ func (a *API) getWebhook(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if !ok {
 		return nil, a.noWebhook(name)
 	}
-	for lane, stats := range a.Store.Lanes() {
-		if lane == w.Lane {
-			return a.webhookDocument(fullLane{w, a.state(w), stats})
-		}
-	}
-	return a.webhookDocument(fullLane{w, a.state(w), queue.LaneStats{Webhook: name}})
+	return a.webhookDocument(a.fullLane(w))
 }
 
 // fullLane is a webhook with everything that is known of its lane from memory.
@@ -118,7 +113,7 @@ func (l *fullLane) counts() rest.Counts {
 func (l *fullLane) short() rest.Lane {
 	s := rest.Lane{Webhook: l.Shown.ID, State: rest.WebhookActive, HeldReason: string(l.Hold), Counts: l.counts()}
 	if l.Hold != "" {
-		s.State = rest.WebhookHeld
+		s.State, s.HeldUntil = rest.WebhookHeld, rest.At(l.HoldUntil)
 	} else {
 		s.NextAttemptAt = rest.At(l.NextDue)
 	}
@@ -132,7 +127,8 @@ func (a *API) webhookDocument(l fullLane) (rest.Webhook, error) {
 		w.Signatures[i].Headers = list(w.Signatures[i].Headers)
 	}
 	w.Retry.Schedule, w.Retry.AlsoOn = list(w.Retry.Schedule), list(w.Retry.AlsoOn)
-	w.State, w.HeldReason, w.HeldText = short.State, short.HeldReason, heldText(l.Hold)
+	w.State, w.HeldReason, w.HeldText = short.State, short.HeldReason, heldText(l.LaneState)
+	w.HeldUntil = short.HeldUntil
 	w.Counts, w.NextAttemptAt = short.Counts, short.NextAttemptAt
 	last, err := a.last(l.Lane)
 	w.Last = last

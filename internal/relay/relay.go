@@ -227,6 +227,7 @@ func (r *relay) build() error {
 	r.api, err = api.New(api.Options{
 		Store:          &r.store,
 		Dispatcher:     &r.dispatcher,
+		Control:        control{},
 		Feed:           r.feed,
 		Catalog:        func() *api.Catalog { return r.current.Load().shown },
 		Status:         r.status,

@@ -8,6 +8,23 @@ const (
 	ReloadRestored  = "restored"  // only of an entry: a start with the last known good configuration
 )
 
+// ReloadResults returns every value of ReloadResult.Result.
+func ReloadResults() []string { return []string{ReloadApplied, ReloadUnchanged, ReloadRejected} }
+
+// Values of ConfigEntry.Trigger and Reload.Trigger.
+const (
+	TriggerStart    = "start"    // the daemon's start, which is no reload
+	TriggerWatch    = "watch"    // a file changed
+	TriggerSignal   = "signal"   // SIGHUP
+	TriggerReload   = "reload"   // POST /v1/reload
+	TriggerWebhooks = "webhooks" // POST, PATCH, DELETE of /v1/webhooks
+)
+
+// ReloadTriggers returns every trigger of a reload.
+func ReloadTriggers() []string {
+	return []string{TriggerWatch, TriggerSignal, TriggerReload, TriggerWebhooks}
+}
+
 // Values of Config.State.
 const (
 	ConfigCurrent       = "current"         // what runs is what the files say
@@ -171,10 +188,12 @@ type RunningConfig struct {
 // only, of PATCH /v1/webhooks/{id}. nil leaves a key as it is or has its
 // default. The keys mean what they mean in the file; Active is `enabled`.
 type WebhookChange struct {
-	Helper      *string            `json:"helper,omitempty"` // POST only; may be left out when there is one helper
-	ID          *string            `json:"id,omitempty"`     // POST only; made when absent
-	Sink        *string            `json:"sink,omitempty"`
-	URL         *string            `json:"url,omitempty"`
+	Helper *string `json:"helper,omitempty"` // POST only; may be left out when there is one helper
+	ID     *string `json:"id,omitempty"`     // POST only; made when absent
+	Sink   *string `json:"sink,omitempty"`
+	URL    *string `json:"url,omitempty"`
+	// Settings are those of a plugin. The API hands whole numbers on as int64,
+	// others as float64.
 	Settings    map[string]any     `json:"settings,omitempty"`
 	Headers     map[string]*string `json:"headers,omitempty"` // PATCH: null removes one
 	Events      *[]string          `json:"events,omitempty"`

@@ -9,5 +9,7 @@
 // ("2025-01-15T14:32:00.000Z"), durations are numbers of milliseconds with at
 // most three decimals and carry the suffix _ms. Nothing in a document is a
 // secret: what the configuration obtains through references is shown as those
-// references, literal secrets as "********".
+// references, literal secrets as "********". Two documents are exceptions and
+// say so: the secret that was made for a new webhook, and the former files of
+// [ConfigFiles].
 package rest

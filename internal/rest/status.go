@@ -3,7 +3,7 @@ package rest
 // Values of Status.State.
 const (
 	StateOK       = "ok"       // accepts and delivers
-	StateDegraded = "degraded" // runs, but refuses events or holds deliveries; Reasons says why
+	StateDegraded = "degraded" // runs, but refuses events, holds deliveries, or is not what the files say; Reasons says why
 	StateStopping = "stopping" // finishes what is in flight
 )
 
@@ -44,6 +44,16 @@ type Config struct {
 	RestartRequired []string `json:"restart_required"`
 	// Watching says how changed files are noticed: events, polling.
 	Watching string `json:"watching"`
+	// Reloads counts the attempts to change what runs since the start, by what
+	// asked for them and how they ended; what never happened may be left out.
+	Reloads []ReloadCount `json:"reloads"`
+}
+
+// ReloadCount counts the reloads of one kind.
+type ReloadCount struct {
+	Trigger string `json:"trigger"` // one of ReloadTriggers
+	Result  string `json:"result"`  // one of ReloadResults
+	Count   uint64 `json:"count"`
 }
 
 // Reload is the outcome of the newest reload.
@@ -95,6 +105,7 @@ type Lane struct {
 	Webhook       string `json:"webhook"`
 	State         string `json:"state"`
 	HeldReason    string `json:"held_reason"`
+	HeldUntil     Time   `json:"held_until"` // when the hold ends by itself; of a removed webhook: when its pending deliveries fail
 	Counts        Counts `json:"counts"`
 	NextAttemptAt Time   `json:"next_attempt_at"`
 }

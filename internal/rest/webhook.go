@@ -52,7 +52,11 @@ type Webhook struct {
 	State       string      `json:"state"`
 	HeldReason  string      `json:"held_reason"`
 	HeldText    string      `json:"held_text"` // the same in words
-	Counts      Counts      `json:"counts"`
+	// HeldUntil is when the hold ends by itself: the pending deliveries of a
+	// removed webhook fail then, those of a rate-limited one go on. null = it does
+	// not.
+	HeldUntil Time   `json:"held_until"`
+	Counts    Counts `json:"counts"`
 	// NextAttemptAt is when the earliest of the waiting deliveries is due; null
 	// when none waits or the webhook is held.
 	NextAttemptAt Time `json:"next_attempt_at"`
