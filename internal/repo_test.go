@@ -29,9 +29,10 @@ var imports = map[string][]string{
 
 	"internal/cli":         {"internal/config", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
-	"internal/relay":       {"internal/api", "internal/config", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
+	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
 	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
+	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},
 	"internal/config/gen":     {"internal/config"},
 	"internal/config/history": {"internal/config"},
 	// watch knows paths and no content, so that it can be driven without a configuration.

@@ -50,11 +50,11 @@ func TestEveryRuleHasASentence(t *testing.T) {
 
 func TestEveryHoldReasonHasASentence(t *testing.T) {
 	for _, reason := range holdReasons() {
-		if text := heldText(reason); text == string(reason) || !strings.Contains(text, "go on") {
+		if text := heldText(LaneState{Hold: reason}); text == string(reason) || !strings.Contains(text, "go on") {
 			t.Errorf("%s: %q", reason, text)
 		}
 	}
-	if text := heldText(""); text != "" {
+	if text := heldText(LaneState{}); text != "" {
 		t.Errorf("no reason: %q", text)
 	}
 }

@@ -204,6 +204,19 @@ func (s *Store) Release(ctx context.Context, lane Lane) error {
 	})
 }
 
+// WouldReturn reports whether SetLanes, called now with this webhook, would find
+// it [LaneInfo].Returned.
+func (s *Store) WouldReturn(want LaneWant) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lane, known := s.names[want.Webhook]
+	if !known {
+		return false
+	}
+	l := s.lanes[lane]
+	return l.life.next(new(want.Identity.digest()), s.awaited(lane, l), 0, 0).returned
+}
+
 // sureNow is relay time less every day that only a doubtful wall clock added to
 // it at a start. It can stand still over a long downtime, so what it measures
 // takes longer, never shorter.

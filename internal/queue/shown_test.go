@@ -64,7 +64,7 @@ func TestWhatIsCountedCanBeRead(t *testing.T) {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		counted := h.Stats().Success
-		found, err := h.CountReplay(ReplayJob{Lane: lane})
+		found, err := h.CountReplay(t.Context(), ReplayJob{Lane: lane})
 		if err != nil {
 			t.Fatal(err)
 		}

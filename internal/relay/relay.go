@@ -19,11 +19,13 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
 )
 
@@ -65,11 +67,9 @@ type Options struct {
 	Logger  *slog.Logger // nil discards
 	Version string
 	Commit  string
-	Path    string   // of the configuration, as it was named
-	Files   []string // it was read from
-	Digest  string   // over them
-	Notes   []string // warnings that the configuration got
-	Ready   func()   // called once everything runs; nil is nothing
+	Path    string         // of the configuration, absolute
+	Report  *config.Report // of the configuration
+	Ready   func()         // called once everything runs; nil is nothing
 
 	// Hangup receives when the files are to be read again (SIGHUP). It has a
 	// capacity of one, and may have received before Run is called. nil = never.
@@ -79,9 +79,9 @@ type Options struct {
 	// Notify tells the service manager a state, as sd_notify(3) has it. It does
 	// nothing when there is no service manager. nil is nothing.
 	Notify func(state string) error
-	// Sources are the files that the configuration was read from, in the order of
-	// merging; of the last known good one as the history keeps them.
-	Sources []config.File
+	// LookupEnv reads the environment at every load of the files; nil is
+	// os.LookupEnv.
+	LookupEnv func(string) (string, bool)
 	// Rejected is the report of the files on the disk when the configuration is the
 	// last known good one instead. nil = they are fine.
 	Rejected *config.Report
@@ -132,7 +132,7 @@ func (r *relay) run(ctx context.Context) error {
 // relay is the running daemon.
 type relay struct {
 	Options
-	cfg     *config.Config
+	boot    *config.Config // what it started with: keys that need a restart are as here
 	log     *slog.Logger
 	started time.Time
 
@@ -143,11 +143,13 @@ type relay struct {
 	api        *api.API
 	space      *spaceWatch
 
-	current  atomic.Pointer[snapshot]
-	gate     atomic.Pointer[gateState]
-	settled  chan struct{} // closed when the gate says anything but errStarting
-	settle   sync.Once
-	stopping atomic.Bool
+	current   atomic.Pointer[snapshot]
+	switching sync.Mutex // held by whoever replaces current, from the first look at it on
+	reloader  atomic.Pointer[reload.Reloader]
+	gate      atomic.Pointer[gateState]
+	settled   chan struct{} // closed when the gate says anything but errStarting
+	settle    sync.Once
+	stopping  atomic.Bool
 
 	// storage ends with the store's first error, which is its cause.
 	storage       context.Context
@@ -163,7 +165,7 @@ var (
 )
 
 func newRelay(cfg *config.Config, o Options) *relay {
-	r := &relay{Options: o, cfg: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
+	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
 	r.drainTime = cmp.Or(r.drainTime, drainTime)
 	r.storage, r.storageFailed = context.WithCancelCause(context.Background())
 	if r.log == nil {
@@ -199,7 +201,7 @@ func (r *relay) admit() error {
 // listen takes both sockets, so that a second daemon fails before it touches
 // anything.
 func (r *relay) listen() (events, admin net.Listener, err error) {
-	l := &r.cfg.Listen
+	l := &r.boot.Listen
 	admin, err = unixsock.Listen(l.Admin, unixsock.Options{Mode: 0o600, Activated: AdminSocketName})
 	if err != nil {
 		return nil, nil, err
@@ -218,8 +220,8 @@ func (r *relay) build() error {
 		Catalog:       func() *ingest.Catalog { return r.current.Load().ingest },
 		Gate:          r.admit,
 		Logger:        r.log,
-		MaxEventBytes: r.cfg.Listen.MaxEventBytes,
-		AllowUIDs:     r.cfg.Listen.AllowUIDs,
+		MaxEventBytes: r.boot.Listen.MaxEventBytes,
+		AllowUIDs:     r.boot.Listen.AllowUIDs,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -227,7 +229,7 @@ func (r *relay) build() error {
 	r.api, err = api.New(api.Options{
 		Store:          &r.store,
 		Dispatcher:     &r.dispatcher,
-		Control:        control{},
+		Control:        control{r},
 		Feed:           r.feed,
 		Catalog:        func() *api.Catalog { return r.current.Load().shown },
 		Status:         r.status,
@@ -281,50 +283,80 @@ func ofStorage(err error) error {
 }
 
 func (r *relay) queueOptions() queue.Options {
-	q, h := &r.cfg.Queue, &r.cfg.History
+	l := limits(r.boot)
 	return queue.Options{
-		Dir:               q.Dir,
+		Dir:               r.boot.Queue.Dir,
 		Logger:            r.log,
-		MaxBytes:          q.MaxBytes,
-		MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes),
-		MinFree:           q.MinFree,
-		Retention:         queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes},
+		MaxBytes:          l.MaxBytes,
+		MaxBytesPerHelper: l.MaxBytesPerHelper,
+		MinFree:           l.MinFree,
+		Retention:         l.Retention,
 		OnReady:           r.onReady,
 		OnChange:          r.onChange,
 		OnFatal:           r.onFatal,
-		Busy:              r.dispatcher.busy,
 	}
+}
+
+// limits are the bounds that a reload may change.
+func limits(cfg *config.Config) queue.Limits {
+	q, h := &cfg.Queue, &cfg.History
+	return queue.Limits{MaxBytes: q.MaxBytes, MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes), MinFree: q.MinFree,
+		Retention: queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes}}
 }
 
 // deliver starts the lanes, opens the gate and waits for the end.
 func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
 	r.dispatcher.set(d)
-	snap, targets, err := r.snapshot(ctx)
+	first, err := r.prepare(ctx, r.boot)
 	switch {
 	case errors.Is(err, queue.ErrStopped) && r.storage.Err() != nil:
 		return nil // stop reports why
 	case err != nil:
 		return err
 	}
-	d.Apply(targets)
-	r.current.Store(snap)
+	watcher := watch.New(watch.Options{Logger: r.log})
+	reloader, endHistory := r.newReloader(watcher)
+	first.Commit(reloader.Generation())
+	r.reloader.Store(reloader)
 	d.Start()
 	r.space.start()
+	following, unfollow := context.WithCancel(context.Background())
+	var followers sync.WaitGroup
+	followers.Go(func() { reloader.Run(following) })
+	defer func() {
+		unfollow()
+		followers.Wait()
+		if err := errors.Join(watcher.Close(), endHistory()); err != nil {
+			r.log.Warn("watching the configuration did not end well", "err", err)
+		}
+	}()
 	r.close(nil)
-	r.log.Info("ready", "version", r.Version, "config", r.Path, "webhooks", len(targets),
-		"events", r.cfg.Listen.Events, "admin", r.cfg.Listen.Admin, "queue", r.cfg.Queue.Dir)
-	if r.Ready != nil {
-		r.Ready()
-	}
+	r.tellReady(reloader)
 	select {
 	case <-ctx.Done():
 		r.log.Info("stopping")
+		r.notify("STOPPING=1\nSTATUS=stopping")
 		return ctx.Err()
 	case <-r.storage.Done():
 		return nil // stop reports it, whenever it happened
 	case err := <-served:
 		return err
+	}
+}
+
+// tellReady says what runs to the log and the service manager.
+func (r *relay) tellReady(l *reload.Reloader) {
+	r.log.Info("ready", "version", r.Version, "config", r.Path, "generation", l.Generation(), "webhooks", len(r.current.Load().targets),
+		"events", r.boot.Listen.Events, "admin", r.boot.Listen.Admin, "queue", r.boot.Queue.Dir)
+	status := fmt.Sprintf("configuration %d runs", l.Generation())
+	if degraded := l.Degraded(); degraded != "" {
+		r.log.Error("degraded", "reason", degraded)
+		status = "degraded: " + degraded
+	}
+	r.notify("READY=1\nSTATUS=" + status)
+	if r.Ready != nil {
+		r.Ready()
 	}
 }
 

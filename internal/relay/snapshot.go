@@ -3,8 +3,11 @@ package relay
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
@@ -21,51 +24,149 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
 )
 
-// snapshot is one configuration as the parts see it. It is immutable.
+// snapshot is one configuration as the parts see it: targets for the dispatcher
+// and the catalogs of both sockets. It is immutable once it is relay.current.
 type snapshot struct {
+	cfg      *config.Config
+	allow    *egress.Policy
 	ingest   *ingest.Catalog
 	shown    *api.Catalog
-	webhooks map[string]config.Webhook
+	webhooks map[string]*webhook
+	order    []string // ids of webhooks, as in the file
+	targets  []*dispatch.Target
+	fresh    []*httpsink.Sink // made for this snapshot, not taken over
 }
 
-// snapshot turns the configuration into what the parts work with: lanes in the
-// store, targets for the dispatcher, the catalogs for both sockets.
-func (r *relay) snapshot(ctx context.Context) (*snapshot, []*dispatch.Target, error) {
-	webhooks := r.cfg.Webhooks()
-	want := make([]queue.LaneWant, len(webhooks))
-	for i := range webhooks {
-		want[i] = queue.LaneWant{Webhook: webhooks[i].ID, Identity: identity(&webhooks[i])}
-	}
-	lanes, err := r.store.get().SetLanes(ctx, want)
-	if err != nil {
-		return nil, nil, fmt.Errorf("number the webhooks: %w", err)
-	}
-	allow, err := egress.New(r.cfg.Egress.Allow)
-	if err != nil {
-		return nil, nil, fmt.Errorf("egress.allow: %w", err)
-	}
-	snap := &snapshot{ingest: catalog(r.cfg), shown: &api.Catalog{}, webhooks: make(map[string]config.Webhook, len(webhooks))}
-	targets := make([]*dispatch.Target, 0, len(webhooks))
-	for i := range webhooks {
-		w := &webhooks[i]
-		lane := lanes[w.ID].Lane
-		t, signer, err := target(w, lane, allow)
-		if err != nil {
-			return nil, nil, fmt.Errorf("webhook %s: %w", w.ID, err)
+// webhook is one webhook of a snapshot.
+type webhook struct {
+	config.Webhook
+	lane   queue.Lane
+	hold   delivery.HoldReason
+	signer *signing.Signer
+	sink   *httpsink.Sink
+}
+
+// assemble builds what a configuration needs. What has not changed is taken
+// over from old, with its open connections.
+func assemble(cfg *config.Config, old *snapshot) (*snapshot, error) {
+	snap := &snapshot{cfg: cfg, allow: old.allow, ingest: catalog(cfg), shown: &api.Catalog{}, webhooks: map[string]*webhook{}}
+	if old.cfg == nil || !slices.Equal(old.cfg.Egress.Allow, cfg.Egress.Allow) {
+		var err error
+		if snap.allow, err = egress.New(cfg.Egress.Allow); err != nil {
+			return nil, fmt.Errorf("egress.allow: %w", err)
 		}
-		if lanes[w.ID].Returned && t.Hold == "" {
-			t.Hold = delivery.HoldReturned
+	}
+	for _, w := range cfg.Webhooks() {
+		snap.order = append(snap.order, w.ID)
+		built := &webhook{Webhook: w}
+		snap.webhooks[w.ID] = built
+		if before := old.webhooks[w.ID]; before != nil && old.allow == snap.allow && sameSink(before.Webhook, w) {
+			built.signer, built.sink = before.signer, before.sink
+			continue
 		}
-		targets = append(targets, t)
-		snap.webhooks[w.ID] = *w
-		h := snap.ingest.Helpers[w.Helper.ID]
-		h.Webhooks = append(h.Webhooks, listening(w, lane))
-		snap.shown.Webhooks = append(snap.shown.Webhooks, api.Webhook{Lane: lane, Shown: shown(w, h, signer)})
+		if err := built.open(snap.allow); err != nil {
+			snap.discard()
+			return nil, fmt.Errorf("webhook %s: %w", w.ID, err)
+		}
+		snap.fresh = append(snap.fresh, built.sink)
 	}
-	for i := range r.cfg.Helpers {
-		snap.shown.Helpers = append(snap.shown.Helpers, shownHelper(snap.ingest.Helpers[r.cfg.Helpers[i].ID]))
+	return snap, nil
+}
+
+// sameSink reports whether the sink and the signer of a webhook can be kept:
+// every key is the same but those that have to do with neither.
+func sameSink(a, b config.Webhook) bool {
+	for _, w := range []*config.Webhook{&a, &b} {
+		w.Helper, w.Enabled, w.Events, w.Format, w.Ordering = nil, false, nil, "", ""
+		w.Retry.Schedule, w.Retry.AlsoOn = nil, nil
 	}
-	return snap, targets, nil
+	return reflect.DeepEqual(a, b)
+}
+
+// open makes the sink.
+func (w *webhook) open(allow *egress.Policy) (err error) {
+	if w.signer, err = signerOf(&w.Webhook); err != nil {
+		return err
+	}
+	o := httpsink.Options{URL: w.URL, Signer: w.signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: allow,
+		TLS: httpsink.TLS{CAPEM: w.TLS.CAPEM, CertPEM: w.TLS.CertPEM, KeyPEM: w.TLS.KeyPEM}}
+	for _, h := range w.Headers {
+		o.Headers = append(o.Headers, httpsink.Header{Name: h.Name, Value: h.Value})
+	}
+	w.sink, err = httpsink.New(o)
+	return err
+}
+
+// discard closes what was made for a snapshot that never ran.
+func (s *snapshot) discard() {
+	for _, sink := range s.fresh {
+		sink.Close()
+	}
+}
+
+// number gives the webhooks their lanes in the store, durably, and completes
+// the snapshot. Webhooks that are missing from it are removed for the store from
+// here on.
+func (s *snapshot) number(ctx context.Context, store *queue.Store) error {
+	want := make([]queue.LaneWant, 0, len(s.order))
+	for _, id := range s.order {
+		want = append(want, queue.LaneWant{Webhook: id, Identity: identity(&s.webhooks[id].Webhook)})
+	}
+	lanes, err := store.SetLanes(ctx, want)
+	if err != nil {
+		return fmt.Errorf("number the webhooks: %w", err)
+	}
+	for _, id := range s.order {
+		w := s.webhooks[id]
+		w.lane = lanes[id].Lane
+		switch {
+		case !w.Enabled:
+			w.hold = delivery.HoldDisabled
+		case lanes[id].Returned:
+			w.hold = delivery.HoldReturned
+		}
+		h := s.ingest.Helpers[w.Helper.ID]
+		h.Webhooks = append(h.Webhooks, listening(&w.Webhook, w.lane))
+		s.shown.Webhooks = append(s.shown.Webhooks, api.Webhook{Lane: w.lane, Shown: shown(&w.Webhook, h, w.signer)})
+	}
+	for i := range s.cfg.Helpers {
+		s.shown.Helpers = append(s.shown.Helpers, shownHelper(s.ingest.Helpers[s.cfg.Helpers[i].ID]))
+	}
+	s.target()
+	return nil
+}
+
+// target says how each webhook's deliveries are attempted.
+func (s *snapshot) target() {
+	s.targets = make([]*dispatch.Target, 0, len(s.order))
+	for _, id := range s.order {
+		w := s.webhooks[id]
+		s.targets = append(s.targets, &dispatch.Target{Webhook: w.ID, Lane: w.lane, Hold: w.hold, Concurrency: w.Concurrency, Sink: w.sink,
+			Policy: retry.Policy{Schedule: w.Retry.Schedule, AlsoOn: w.Retry.AlsoOn, Timeout: w.Retry.Timeout}})
+	}
+}
+
+// mark gives the snapshot the number of its configuration.
+func (s *snapshot) mark(generation uint64) {
+	for _, t := range s.targets {
+		t.Generation = generation
+	}
+}
+
+// released is the snapshot without one webhook's hold; nil when it has none.
+func (s *snapshot) released(id string) *snapshot {
+	w := s.webhooks[id]
+	if w == nil || w.hold != delivery.HoldReturned {
+		return nil
+	}
+	next := *s
+	next.webhooks = maps.Clone(s.webhooks)
+	free := *w
+	free.hold = ""
+	next.webhooks[id] = &free
+	next.target()
+	next.mark(s.targets[0].Generation)
+	return &next
 }
 
 // identity is what must not differ when a webhook comes back: its sink, and for
@@ -80,29 +181,6 @@ func identity(w *config.Webhook) queue.LaneIdentity {
 		id.Host = net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 	}
 	return id
-}
-
-// target says how the webhook's deliveries are attempted.
-func target(w *config.Webhook, lane queue.Lane, allow *egress.Policy) (*dispatch.Target, *signing.Signer, error) {
-	signer, err := signerOf(w)
-	if err != nil {
-		return nil, nil, err
-	}
-	o := httpsink.Options{URL: w.URL, Signer: signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: allow,
-		TLS: httpsink.TLS{CAPEM: w.TLS.CAPEM, CertPEM: w.TLS.CertPEM, KeyPEM: w.TLS.KeyPEM}}
-	for _, h := range w.Headers {
-		o.Headers = append(o.Headers, httpsink.Header{Name: h.Name, Value: h.Value})
-	}
-	sink, err := httpsink.New(o)
-	if err != nil {
-		return nil, nil, err
-	}
-	t := &dispatch.Target{Webhook: w.ID, Lane: lane, Concurrency: w.Concurrency, Sink: sink, Generation: 1,
-		Policy: retry.Policy{Schedule: w.Retry.Schedule, AlsoOn: w.Retry.AlsoOn, Timeout: w.Retry.Timeout}}
-	if !w.Enabled {
-		t.Hold = delivery.HoldDisabled
-	}
-	return t, signer, nil
 }
 
 func signerOf(w *config.Webhook) (*signing.Signer, error) {

@@ -24,10 +24,18 @@ func (r *relay) status() rest.Status {
 		GoVersion: runtime.Version(),
 		PID:       os.Getpid(),
 		StartedAt: rest.At(r.started),
-		Config: rest.Config{Path: r.Path, Files: r.Files, Generation: 1, Digest: r.Digest,
-			LoadedAt: rest.At(r.started), Warnings: r.Notes},
-		Listen: rest.Listen{Events: r.cfg.Listen.Events, Admin: r.cfg.Listen.Admin},
-		Queue:  rest.Queue{Dir: r.cfg.Queue.Dir, MaxBytes: r.cfg.Queue.MaxBytes},
+		Config:    rest.Config{Path: r.Path, State: rest.ConfigCurrent},
+		Listen:    rest.Listen{Events: r.boot.Listen.Events, Admin: r.boot.Listen.Admin},
+		Queue:     rest.Queue{Dir: r.boot.Queue.Dir, MaxBytes: r.boot.Queue.MaxBytes},
+	}
+	if snap := r.current.Load(); snap.cfg != nil {
+		s.Queue.MaxBytes = snap.cfg.Queue.MaxBytes
+	}
+	if l := r.reloader.Load(); l != nil {
+		s.Config = l.Status()
+		if degraded := l.Degraded(); degraded != "" {
+			s.Reasons = append(s.Reasons, degraded)
+		}
 	}
 	switch err := r.ready(); {
 	case r.stopping.Load():
@@ -75,7 +83,7 @@ func (r *relay) sample(webhook, eventType string) (*delivery.Outbound, error) {
 		return nil, err
 	}
 	eventID := "evt_test_" + unique
-	payload, _ := event.Encode(nil, in, &h.Helper, formatOf(&w), eventID)
+	payload, _ := event.Encode(nil, in, &h.Helper, formatOf(&w.Webhook), eventID)
 	return &delivery.Outbound{DeliveryID: "del_test_" + unique, EventID: eventID, EventType: eventType, EntryID: in.EntryID,
 		Webhook: webhook, Attempt: 1, Test: true, Payload: payload}, nil
 }

@@ -1,0 +1,131 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/config/history"
+	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
+	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/reload"
+)
+
+// historyDir is where, in the queue's directory, former configurations are kept.
+const historyDir = "config"
+
+// prepared is a configuration of which everything has been built. It holds
+// relay.switching until it takes effect or is let go.
+type prepared struct {
+	r    *relay
+	snap *snapshot
+}
+
+// prepare builds what cfg needs and numbers its webhooks, which is the last step
+// that can fail.
+func (r *relay) prepare(ctx context.Context, cfg *config.Config) (reload.Prepared, error) {
+	r.switching.Lock()
+	snap, err := assemble(cfg, r.current.Load())
+	if err == nil {
+		err = snap.number(ctx, r.store.get())
+	}
+	if err != nil {
+		if snap != nil {
+			snap.discard()
+		}
+		r.switching.Unlock()
+		return nil, err
+	}
+	return &prepared{r, snap}, nil
+}
+
+// Commit implements [reload.Prepared]. Lanes exist before events can be matched
+// with them.
+func (p *prepared) Commit(generation uint64) {
+	defer p.r.switching.Unlock()
+	p.snap.mark(generation)
+	if err := p.r.store.get().Configure(context.Background(), limits(p.snap.cfg)); err != nil {
+		p.r.log.Error("limits of the queue were not changed", "err", err) // it has stopped, and with it the daemon
+	}
+	p.r.dispatcher.running().Apply(p.snap.targets)
+	p.r.current.Store(p.snap)
+	if p.r.SetLog != nil {
+		p.r.SetLog(p.snap.cfg.Log)
+	}
+}
+
+// Discard implements [reload.Prepared].
+func (p *prepared) Discard() {
+	p.snap.discard()
+	p.r.switching.Unlock()
+}
+
+// newReloader opens the history and makes the reloader of a daemon that starts
+// with r.boot. A history that cannot be used costs the daemon only that.
+func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() error) {
+	var kept reload.History
+	end = func() error { return nil }
+	if log, err := history.Open(filepath.Join(r.boot.Queue.Dir, historyDir), r.Path); err == nil {
+		kept, end = log, log.Close
+		for _, warning := range log.Warnings() {
+			r.log.Warn("history of the configuration", "finding", warning)
+		}
+	} else {
+		r.log.Error("history of the configuration cannot be used; a start with broken files would find no last known good configuration", "err", err)
+		kept = noHistory{err}
+	}
+	return reload.New(reload.Options{
+		Load:       r.load,
+		Path:       r.Path,
+		Boot:       r.boot,
+		BootReport: cmp.Or(r.Report, &config.Report{}),
+		Rejected:   r.Rejected,
+		Prepare:    r.prepare,
+		Outlook:    r.outlook,
+		History:    kept,
+		Watcher:    w,
+		Hangup:     r.Hangup,
+		Notify:     r.notify,
+		Logger:     r.log,
+	}), end
+}
+
+// load reads the configuration and runs the tests in it.
+func (r *relay) load(files []config.File) (*config.Config, *config.Report) {
+	cfg, report := config.Load(config.Options{Path: r.Path, Files: files, LookupEnv: r.LookupEnv})
+	if cfg == nil {
+		return nil, report
+	}
+	if report.Err() != nil {
+		return nil, report
+	}
+	return cfg, report
+}
+
+func (r *relay) notify(state string) {
+	if r.Notify == nil {
+		return
+	}
+	if err := r.Notify(state); err != nil {
+		r.log.Warn("service manager was not told", "state", state, "err", err)
+	}
+}
+
+// outlook says how the deliveries of a webhook stand.
+func (r *relay) outlook(w *config.Webhook) reload.Outlook {
+	out := reload.Outlook{Moved: r.store.get().WouldReturn(queue.LaneWant{Webhook: w.ID, Identity: identity(w)})}
+	for _, l := range r.store.Lanes() {
+		if l.Webhook == w.ID {
+			out.Pending = l.Pending()
+		}
+	}
+	return out
+}
+
+// noHistory stands for a history that cannot be used.
+type noHistory struct{ err error }
+
+func (n noHistory) Append(history.Entry, []config.File) error { return n.err }
+func (n noHistory) Entries() []history.Entry                  { return nil }
+func (n noHistory) Files(uint64) ([]config.File, error)       { return nil, n.err }

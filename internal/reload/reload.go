@@ -1,0 +1,411 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/config/history"
+	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+// Triggers of a reload, as the log and the history name them.
+const (
+	TriggerStart    = "start"    // of the daemon
+	TriggerWatch    = "watch"    // a file changed
+	TriggerSignal   = "signal"   // SIGHUP
+	TriggerReload   = "reload"   // POST /v1/reload
+	TriggerWebhooks = "webhooks" // a webhook was changed through the REST API
+)
+
+// prepareTime bounds the preparation of one configuration.
+const prepareTime = 30 * time.Second
+
+// ErrStopped answers a reload that was asked of a daemon that ends.
+var ErrStopped = errors.New("the daemon is stopping")
+
+// Cause says who asked for a reload.
+type Cause struct {
+	Trigger string
+	UID     *uint32 // of the process that asked; nil when nobody did or it is not known
+}
+
+// Prepared is a configuration of which everything has been built. Exactly one
+// of its methods is called, once.
+type Prepared interface {
+	Commit(generation uint64) // makes it what runs
+	Discard()                 // lets go of what was built
+}
+
+// Watcher tells of changes; *watch.Watcher is one.
+type Watcher interface {
+	Set(watch.Paths)
+	Changed() <-chan struct{}
+	Mode() string
+}
+
+// History keeps what ran; *history.Log is one. Nil fields of an entry are plain
+// zeros.
+type History interface {
+	Append(e history.Entry, sources []config.File) error
+	Entries() []history.Entry
+	Files(generation uint64) ([]config.File, error)
+}
+
+// Options are what a [Reloader] works with. Every field but Hangup, Rejected
+// and Logger is required.
+type Options struct {
+	// Load reads files, or those of the daemon when files is nil, and runs the
+	// tests that they contain.
+	Load func(files []config.File) (*config.Config, *config.Report)
+	Path string // of the main file
+
+	// Boot is the configuration that the daemon starts with, and its report. Its
+	// keys that need a restart are those that run until the end.
+	Boot       *config.Config
+	BootReport *config.Report
+	// Rejected is what is wrong with the files when Boot is not what they say but
+	// the last known good configuration.
+	Rejected *config.Report
+
+	// Prepare builds everything that a configuration needs and changes nothing
+	// that runs. Its error is shown to the operator.
+	Prepare func(context.Context, *config.Config) (Prepared, error)
+	// Outlook says how a webhook's deliveries stand, for plans.
+	Outlook func(w *config.Webhook) Outlook
+	History History
+	Watcher Watcher
+	Hangup  <-chan struct{} // one element for every SIGHUP, or for several
+	// Notify tells the service manager (sd_notify(3)); nil is nothing.
+	Notify func(state string)
+	Logger *slog.Logger
+}
+
+// Outlook is how a webhook's deliveries stand before a change.
+type Outlook struct {
+	Pending int64
+	// Moved says that it would come back with another sink or host than the
+	// pending deliveries were made for, and be held for that.
+	Moved bool
+}
+
+// Reloader is the one place that changes which configuration runs. Its methods
+// may be called concurrently.
+type Reloader struct {
+	Options
+
+	wake chan struct{} // capacity 1: a request waits
+	done chan struct{}
+
+	mu      sync.Mutex // guards the rest
+	waiting []request
+	stopped bool
+	state   state
+}
+
+// request waits for a reload that begins after it.
+type request struct {
+	cause  Cause
+	answer chan rest.ReloadResult // capacity 1
+}
+
+// state is what runs and what was last tried.
+type state struct {
+	cfg        *config.Config // as the files said, keys that need a restart included
+	report     *config.Report // of it
+	generation uint64
+	loaded     time.Time
+	lastGood   bool // started with the last known good configuration and not reloaded since
+
+	seen   *config.Report // of the newest load, refused or not
+	result rest.ReloadResult
+	last   *rest.Reload
+	counts map[Count]uint64
+}
+
+// Count names reloads by what asked for them and how they ended.
+type Count struct{ Trigger, Result string }
+
+// New returns a reloader for a daemon that starts with o.Boot. The caller has
+// that running, with the number that [Reloader.Generation] gives, before Run.
+func New(o Options) *Reloader {
+	r := &Reloader{Options: o, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
+	}
+	if r.Notify == nil {
+		r.Notify = func(string) {}
+	}
+	r.state = state{cfg: o.Boot, report: o.BootReport, seen: o.BootReport, loaded: time.Now(), counts: map[Count]uint64{}}
+	r.begin()
+	return r
+}
+
+// begin finds the number of the first configuration, and records it unless it is
+// the one that ran last.
+func (r *Reloader) begin() {
+	s := &r.state
+	last, known := r.lastApplied()
+	s.generation = last.Generation
+	e := history.Entry{At: s.loaded, Trigger: TriggerStart, Result: rest.ReloadApplied, Digest: s.report.Digest}
+	if r.Rejected != nil {
+		s.lastGood, s.seen = true, r.Rejected
+		e.Result, e.Digest = rest.ReloadRestored, r.Rejected.Digest
+		e.Errors, e.Error = countErrors(r.Rejected)
+		s.result = r.outcome(rest.ReloadRejected, nil, r.Rejected)
+		s.last = &rest.Reload{At: rest.At(e.At), Trigger: TriggerStart, Result: rest.ReloadRejected, Errors: e.Errors, Error: e.Error}
+	} else {
+		if known && last.Digest == s.report.Digest {
+			return
+		}
+		s.generation++
+		e.Changes = kept(r.since(last, known))
+	}
+	e.Generation = s.generation
+	r.record(e, s.report.Sources)
+}
+
+// since is what changed since a configuration that ran before the start.
+func (r *Reloader) since(last history.Entry, known bool) []config.Change {
+	if !known {
+		return nil
+	}
+	files, err := r.History.Files(last.Generation)
+	if err != nil {
+		return nil
+	}
+	if before, _ := r.Load(files); before != nil {
+		return config.Diff(before, r.state.cfg)
+	}
+	return nil
+}
+
+func (r *Reloader) lastApplied() (history.Entry, bool) {
+	for _, e := range r.History.Entries() {
+		if e.Result == rest.ReloadApplied {
+			return e, true
+		}
+	}
+	return history.Entry{}, false
+}
+
+// Generation is the number of the configuration that runs.
+func (r *Reloader) Generation() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.generation
+}
+
+// Run reloads whenever the files change, a SIGHUP comes or Reload is called,
+// until ctx ends. What was prepared by then takes effect.
+func (r *Reloader) Run(ctx context.Context) {
+	defer close(r.done)
+	defer r.stop()
+	r.watch()
+	r.compare(ctx) // what changed since the files were read
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Watcher.Changed():
+			r.compare(ctx)
+		case <-r.Hangup:
+			r.serve(ctx, request{cause: Cause{Trigger: TriggerSignal}})
+		case <-r.wake:
+			r.serve(ctx)
+		}
+	}
+}
+
+// stop answers everybody who still waits.
+func (r *Reloader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	for _, q := range r.waiting {
+		close(q.answer)
+	}
+	r.waiting = nil
+}
+
+// Reload waits until the files, as they are now or later, are applied or
+// refused. Only the wait ends with ctx. Errors: [ErrStopped], that of ctx.
+func (r *Reloader) Reload(ctx context.Context, cause Cause) (rest.ReloadResult, error) {
+	q := request{cause: cause, answer: make(chan rest.ReloadResult, 1)}
+	r.mu.Lock()
+	if r.stopped {
+		r.mu.Unlock()
+		return rest.ReloadResult{}, ErrStopped
+	}
+	r.waiting = append(r.waiting, q)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case result, ok := <-q.answer:
+		if !ok {
+			return rest.ReloadResult{}, ErrStopped
+		}
+		return result, nil
+	case <-ctx.Done():
+		return rest.ReloadResult{}, ctx.Err()
+	}
+}
+
+// compare reloads when the files are not what was read last.
+func (r *Reloader) compare(ctx context.Context) {
+	seen := r.state.seen // only this goroutine changes it
+	if config.Fingerprint(r.Path, seen.References) != seen.Digest {
+		r.serve(ctx, request{cause: Cause{Trigger: TriggerWatch}})
+	}
+}
+
+// serve makes one reload for everybody who waits.
+func (r *Reloader) serve(ctx context.Context, also ...request) {
+	r.mu.Lock()
+	all := append(r.waiting, also...)
+	r.waiting = nil
+	r.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	result := r.once(ctx, all[0].cause)
+	for _, q := range all {
+		if q.answer != nil {
+			q.answer <- result
+		}
+	}
+}
+
+// watch tells the watcher what to look at: everything that the newest load
+// depends on, and what runs does, so that a reference that is mended is noticed.
+func (r *Reloader) watch() {
+	refs := append([]string(nil), r.state.seen.References...)
+	refs = append(refs, r.state.report.References...)
+	r.Watcher.Set(watch.Paths{Main: r.Path, DropIns: config.DropIns(r.Path), References: refs})
+}
+
+// once is one reload.
+func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
+	r.Notify(reloading())
+	defer r.Notify("READY=1")
+	s := &r.state
+	cfg, report := r.Load(nil)
+	if cause.Trigger == TriggerWatch && report.Digest == s.seen.Digest {
+		return s.result // changed and changed back: it is known already
+	}
+	r.mu.Lock()
+	s.seen = report
+	r.mu.Unlock()
+	r.watch()
+	e := history.Entry{Generation: s.generation, At: time.Now(), Trigger: cause.Trigger, UID: cause.UID, Digest: report.Digest}
+	switch {
+	case report.Err() != nil:
+		return r.reject(e, report)
+	case report.Digest == s.report.Digest:
+		return r.unchanged(e)
+	}
+	changes := config.Diff(s.cfg, cfg)
+	prepared, err := r.prepare(ctx, cfg)
+	if err != nil {
+		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()})
+		return r.reject(e, report)
+	}
+	e.Generation, e.Result, e.Changes = s.generation+1, rest.ReloadApplied, kept(changes)
+	prepared.Commit(e.Generation)
+	r.mu.Lock()
+	s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, report, e.Generation, e.At, false
+	r.mu.Unlock()
+	r.watch()
+	r.record(e, report.Sources)
+	r.tellApplied(&e, report)
+	return r.settle(&e, r.outcome(e.Result, changes, report))
+}
+
+func (r *Reloader) prepare(ctx context.Context, cfg *config.Config) (Prepared, error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTime)
+	defer cancel()
+	return r.Prepare(ctx, cfg.KeepRestartKeys(r.Boot))
+}
+
+// unchanged ends a reload of files that say what runs. A former failure is over.
+func (r *Reloader) unchanged(e history.Entry) rest.ReloadResult {
+	e.Result = rest.ReloadUnchanged
+	failed := r.state.last != nil && r.state.last.Result == rest.ReloadRejected
+	if failed {
+		r.Logger.Info("configuration is what runs again", "trigger", e.Trigger, "generation", e.Generation)
+		r.Notify("STATUS=configuration " + fmt.Sprint(e.Generation) + " runs")
+	} else {
+		r.Logger.Debug("configuration is unchanged", "trigger", e.Trigger, "generation", e.Generation)
+	}
+	r.mu.Lock()
+	r.state.lastGood = false // the files say again what was started with
+	r.mu.Unlock()
+	return r.settle(&e, r.outcome(e.Result, nil, r.state.report))
+}
+
+// reject ends a reload of files that are refused.
+func (r *Reloader) reject(e history.Entry, report *config.Report) rest.ReloadResult {
+	e.Result = rest.ReloadRejected
+	e.Errors, e.Error = countErrors(report)
+	r.record(e, nil)
+	r.Logger.Error("configuration rejected; what ran before goes on", "trigger", e.Trigger, "generation", e.Generation,
+		"errors", e.Errors, "findings", lines(report))
+	r.Notify(fmt.Sprintf("STATUS=configuration rejected (%s); generation %d goes on", plural(e.Errors, "error"), e.Generation))
+	return r.settle(&e, r.outcome(e.Result, nil, report))
+}
+
+// settle keeps the outcome for Status.
+func (r *Reloader) settle(e *history.Entry, result rest.ReloadResult) rest.ReloadResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.result = result
+	r.state.last = &rest.Reload{At: rest.At(e.At), Trigger: e.Trigger, Result: e.Result, Errors: e.Errors, Error: e.Error}
+	r.state.counts[Count{e.Trigger, e.Result}]++
+	return result
+}
+
+func (r *Reloader) outcome(result string, changes []config.Change, report *config.Report) rest.ReloadResult {
+	s := &r.state
+	return rest.ReloadResult{Result: result, Generation: s.generation, Digest: s.report.Digest, FileDigest: report.Digest,
+		Changes: shownChanges(changes), RestartRequired: list(config.RestartKeys(r.Boot, s.cfg)),
+		Findings: shownFindings(report), Report: report.Text()}
+}
+
+// record appends to the history. What runs does not depend on it.
+func (r *Reloader) record(e history.Entry, sources []config.File) {
+	if err := r.History.Append(e, sources); err != nil {
+		r.Logger.Warn("history of the configuration was not written; a start with broken files would not find this configuration", "generation", e.Generation, "err", err)
+	}
+}
+
+// tellApplied logs one line for each object that changed. It names keys, never
+// values.
+func (r *Reloader) tellApplied(e *history.Entry, report *config.Report) {
+	for i := range e.Changes {
+		c := &e.Changes[i]
+		args := []any{"id", c.ID}
+		if len(c.Fields) > 0 {
+			args = append(args, "fields", strings.Join(c.Fields, " "))
+		}
+		level := slog.LevelInfo
+		text := c.Object + " " + c.Op
+		if c.Restart {
+			level, text = slog.LevelWarn, text+"; it takes effect at the next start"
+		}
+		r.Logger.Log(context.Background(), level, text, args...)
+	}
+	for _, f := range lines(report) {
+		r.Logger.Warn("configuration warning", "finding", f)
+	}
+	r.Logger.Info("configuration applied", "generation", e.Generation, "trigger", e.Trigger, "changes", len(e.Changes), "digest", short(e.Digest))
+	r.Notify("STATUS=configuration " + fmt.Sprint(e.Generation) + " runs")
+}
