@@ -27,7 +27,7 @@ const module = "github.com/peanutsapp/peanuts-relay"
 var imports = map[string][]string{
 	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue"},
 
-	"internal/cli":         {"internal/config", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
+	"internal/cli":         {"internal/config", "internal/config/history", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
 	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
@@ -71,7 +71,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":           {"internal/cli"},
 	"github.com/prometheus":            {"internal/api", "internal/relay"},
 	"code.dny.dev/ssrf":                {"internal/egress"},
-	"github.com/coreos/go-systemd/v22": {"internal/unixsock"},
+	"github.com/coreos/go-systemd/v22": {"internal/cli", "internal/unixsock"},
 	"github.com/santhosh-tekuri":       {},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"pgregory.net/rapid":               {},

@@ -13,8 +13,9 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 )
 
-// newLogger writes the daemon's log to standard error in the configured format.
-func (a *app) newLogger(c config.Log) *slog.Logger {
+// logHandler makes a handler of the configured format that writes to w, with one
+// write for each record.
+func (a *app) logHandler(w io.Writer, c config.Log) (slog.Level, slog.Handler) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
@@ -29,11 +30,11 @@ func (a *app) newLogger(c config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "json":
-		return slog.New(slog.NewJSONHandler(a.Err, options))
+		return level, slog.NewJSONHandler(w, options)
 	case "journal":
-		return slog.New(newJournalHandler(a.Err, level))
+		return level, newJournalHandler(w, level)
 	}
-	return slog.New(slog.NewTextHandler(a.Err, options))
+	return level, slog.NewTextHandler(w, options)
 }
 
 // isJournal reports whether standard error is the journal's stream itself: what

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -14,38 +15,47 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	return a.command(&cobra.Command{
+	strict := false
+	c := a.command(&cobra.Command{
 		Use:   "serve",
 		Short: "runs the daemon",
 		Long: `runs the daemon: takes events, delivers them, answers the other commands. It logs to
-standard error. One SIGTERM or Ctrl-C stops it gracefully, a second one at once`,
+standard error. SIGHUP reads the configuration again. One SIGTERM or Ctrl-C stops it
+gracefully, a second one at once. When the configuration is not valid it starts with
+the one that ran last, and says so; exit status 78 when there is none`,
 		Example: `peanuts-relay serve --config /etc/peanuts-relay/config.yaml
 PEANUTS_RELAY_CONFIG=./config.yaml peanuts-relay serve`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), strict) },
 	})
+	c.Flags().BoolVar(&strict, "strict", false, "do not start with the last known good configuration: exit with 78 when the file is not valid")
+	return c
 }
 
-func (a *app) serve(ctx context.Context) error {
+func (a *app) serve(ctx context.Context, strict bool) error {
 	if a.deps.Serve == nil {
 		return failf("", "this program was built without the daemon")
 	}
+	// Before anything is read: a hangup must not end a daemon that starts, and
+	// what it asks for must not be missed.
+	hangup, stopHangup := untilHangup()
+	defer stopHangup()
 	path, err := a.configFile()
 	if err != nil {
 		return err
 	}
-	cfg, report := config.Load(config.Options{Path: path, LookupEnv: a.Env})
-	if err := a.writeFindings(report); err != nil {
+	s, err := a.startWith(path, strict)
+	if err != nil {
 		return err
-	}
-	if err := report.Err(); err != nil {
-		return invalidConfig(err, path)
 	}
 	ctx, stop := a.untilSignal(ctx)
 	defer stop()
-	v := a.version()
-	err = a.deps.Serve(ctx, cfg, ServeOptions{Logger: a.newLogger(cfg.Log), Version: v.Version, Commit: v.Commit,
-		Path: path, Files: report.Files, Digest: report.Digest, Notes: warnings(report)})
+	v, log := a.version(), a.newLog(s.cfg.Log)
+	s.warn(log.Logger(), path)
+	err = a.deps.Serve(ctx, s.cfg, ServeOptions{Logger: log.Logger(), Version: v.Version, Commit: v.Commit,
+		Path: path, Files: s.report.Files, Digest: s.report.Digest, Notes: warnings(s.report),
+		Hangup: hangup, SetLog: log.Set, Notify: newNotifier().notify,
+		Sources: s.report.Sources, Rejected: s.rejected, LastKnownGood: s.entry.Generation})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -116,6 +126,34 @@ func (a *app) untilSignal(ctx context.Context) (context.Context, func()) {
 		close(ended)
 		<-done
 		cancel()
+	}
+}
+
+// untilHangup returns a channel that receives after a SIGHUP. Several that come
+// before somebody looks are one.
+func untilHangup() (<-chan struct{}, func()) {
+	hangup := make(chan struct{}, 1)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGHUP)
+	ended := make(chan struct{})
+	var forward sync.WaitGroup
+	forward.Go(func() {
+		for {
+			select {
+			case <-signals:
+				select {
+				case hangup <- struct{}{}:
+				default:
+				}
+			case <-ended:
+				return
+			}
+		}
+	})
+	return hangup, func() {
+		signal.Stop(signals)
+		close(ended)
+		forward.Wait()
 	}
 }
 

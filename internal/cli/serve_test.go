@@ -59,7 +59,7 @@ func TestTheLogHasTheConfiguredFormatAndLevel(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		a := &app{Streams: Streams{Err: &out, Env: environment()}}
-		logger := a.newLogger(config.Log{Level: "warn", Format: format})
+		logger := a.newLog(config.Log{Level: "warn", Format: format}).Logger()
 		logger.Info("not shown")
 		logger.With("webhook", "expenses.backend").WithGroup("group").Warn("slow", "n", 1)
 		got := out.String()
@@ -72,7 +72,7 @@ func TestTheLogHasTheConfiguredFormatAndLevel(t *testing.T) {
 	}
 	var out bytes.Buffer
 	a := &app{Streams: Streams{Err: &out, Env: environment()}}
-	a.newLogger(config.Log{Level: "debug", Format: "json"}).Debug("small")
+	a.newLog(config.Log{Level: "debug", Format: "json"}).Logger().Debug("small")
 	var line map[string]any
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != "small" {
 		t.Errorf("json: %v: %s", err, out.String())

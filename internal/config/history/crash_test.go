@@ -1,0 +1,133 @@
+package history
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	crashDirEnv   = "HISTORY_CRASH_DIR"
+	crashKillsEnv = "HISTORY_CRASH_KILLS"
+)
+
+// crashChild appends as fast as it can until it is killed, and prints each
+// generation that Append said is durable. At times what it applies takes long to
+// write.
+func crashChild(dir string) {
+	die := func(err error) {
+		fmt.Fprintln(os.Stderr, "child:", err)
+		os.Exit(1)
+	}
+	l, err := Open(dir, mainFile)
+	if err != nil {
+		die(err)
+	}
+	if err := check(l); err != nil {
+		die(err)
+	}
+	fmt.Println("READY", l.Generation())
+	for g := l.Generation() + 1; ; g++ {
+		if g%3 == 0 {
+			if err := l.Append(rejectedOf(g-1), nil); err != nil {
+				die(err)
+			}
+		}
+		if err := l.Append(entryOf(g), sourcesOf(g)); err != nil {
+			die(err)
+		}
+		fmt.Println("DONE", g)
+	}
+}
+
+// killOnce lets a child work for a while, kills it, and returns the highest
+// generation that it acknowledged.
+func killOnce(t *testing.T, dir string, after time.Duration) (acked uint64) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crashDirEnv+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "READY ") {
+		cmd.Process.Kill()
+		cmd.Wait()
+		t.Fatalf("the child did not start: %q", lines.Text())
+	}
+	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
+	defer kill.Stop()
+	for lines.Scan() {
+		if number, ok := strings.CutPrefix(lines.Text(), "DONE "); ok {
+			if g, err := strconv.ParseUint(number, 10, 64); err == nil {
+				acked = g
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
+		t.Fatalf("the child ended by itself: %v", cmd.ProcessState)
+	}
+	return acked
+}
+
+// A process is killed at random in the middle of Append, again and again. What
+// it acknowledged is there, the last one may be, and everything is whole. Half
+// of the times the next process is the one that finds what was left.
+func TestNothingAppendedIsLostByKill(t *testing.T) {
+	kills := 25
+	if testing.Short() {
+		kills = 5
+	}
+	if n, err := strconv.Atoi(os.Getenv(crashKillsEnv)); err == nil {
+		kills = n
+	}
+	dir := t.TempDir()
+	var highest, found uint64
+	unacknowledged, remains := 0, 0
+	for i := range kills {
+		highest = max(highest, found, killOnce(t, dir, time.Duration(rand.IntN(40_000))*time.Microsecond))
+		if i%2 == 0 && i < kills-1 {
+			continue
+		}
+		for _, name := range namesIn(t, historyDirOf(dir)) {
+			if strings.HasPrefix(name, newPrefix) {
+				remains++
+			}
+		}
+		l := openLog(t, dir)
+		if err := check(l); err != nil {
+			t.Fatalf("after %d kills: %v", i+1, err)
+		}
+		found = l.Generation()
+		if found < highest {
+			t.Fatalf("after %d kills: generation %d was acknowledged, %d is the last", i+1, highest, found)
+		}
+		if found > highest {
+			unacknowledged++
+		}
+		for j, g := range generations(l) {
+			if g != found-uint64(j) {
+				t.Fatalf("after %d kills: generation %d where %d should be", i+1, g, found-uint64(j))
+			}
+		}
+		noRemains(t, l, dir)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d kills, %d generations; %d times one that was not acknowledged, %d files half written", kills, found, unacknowledged, remains)
+	if found == 0 {
+		t.Error("nothing was ever appended")
+	}
+}
