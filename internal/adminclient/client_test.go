@@ -12,7 +12,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -247,8 +246,8 @@ func TestFollowEndsInEveryWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer one.Close()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("time is up"))
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
 	two, err := c.Follow(ctx, FollowQuery{Webhook: "a.b", Status: []string{"failed"}})
 	if err != nil {
 		t.Fatal(err)
@@ -259,6 +258,7 @@ func TestFollowEndsInEveryWay(t *testing.T) {
 		if last = err; err == nil && f.Delivery.ID != "del_1" {
 			t.Errorf("got %+v", f)
 		}
+		cancel(errors.New("time is up"))
 	}
 	if last == nil || last.Error() != "time is up" {
 		t.Errorf("the stream ended with %v", last)

@@ -23,7 +23,7 @@ func unmarshal(t *testing.T, body []byte, v any) {
 // waitFor waits for a condition that another goroutine makes true.
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

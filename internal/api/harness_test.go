@@ -124,7 +124,7 @@ func (w *world) start(t *testing.T) *world {
 	w.client = adminclient.New(w.socket)
 	t.Cleanup(func() {
 		w.client.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := w.Shutdown(ctx); err != nil {
 			t.Error(err)

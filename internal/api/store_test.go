@@ -53,7 +53,7 @@ func realWorld(t *testing.T) (*world, *queue.Store, map[string]queue.Lane) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := store.Close(ctx); err != nil {
 			t.Error(err)

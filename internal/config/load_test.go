@@ -246,7 +246,7 @@ func TestManyDropInsAndWebhooksLoadInTime(t *testing.T) {
 	if c == nil || len(c.Webhooks()) != 501 {
 		t.Fatal(text1(t, r))
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("500 drop-ins took %v", took)
 	}
 }

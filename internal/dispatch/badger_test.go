@@ -73,7 +73,7 @@ func (s *site) open(lanes int) {
 
 func (s *site) close() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.d.Stop(ctx); err != nil {
 		s.t.Error(err)

@@ -94,7 +94,7 @@ func TestADNSAnswerThatChangesChangesNothing(t *testing.T) {
 		resolver := nameServer(t, func(q int) netip.Addr { return netip.MustParseAddr(answers[q%len(answers)]) })
 		control := policy(t).Control(host)
 		notDialled := errors.New("allowed, but not dialled by a test")
-		dialer := net.Dialer{Resolver: resolver, Timeout: 5 * time.Second, Control: func(network, address string, c syscall.RawConn) error {
+		dialer := net.Dialer{Resolver: resolver, Timeout: time.Minute, Control: func(network, address string, c syscall.RawConn) error {
 			if err := control(network, address, c); err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func TestADNSAnswerThatChangesChangesNothing(t *testing.T) {
 
 	// The control of this test: with the name listed the same dial connects.
 	resolver := nameServer(t, func(int) netip.Addr { return netip.MustParseAddr("127.0.0.1") })
-	dialer := net.Dialer{Resolver: resolver, Timeout: 5 * time.Second, Control: policy(t, host).Control(host)}
+	dialer := net.Dialer{Resolver: resolver, Timeout: time.Minute, Control: policy(t, host).Control(host)}
 	c, err := dialer.DialContext(t.Context(), "tcp4", net.JoinHostPort(host, port))
 	if err != nil {
 		t.Fatalf("a listed name: %v", err)

@@ -46,7 +46,7 @@ func testSigner(t testing.TB, specs ...signing.Spec) *signing.Signer {
 // newSink makes a sink for url without a proxy; change may be nil.
 func newSink(t testing.TB, url string, change func(*Options)) *Sink {
 	t.Helper()
-	o := Options{URL: secret.New(url), Signer: testSigner(t), Timeout: 5 * time.Second, Concurrency: 2, Proxy: http.ProxyURL(nil)}
+	o := Options{URL: secret.New(url), Signer: testSigner(t), Timeout: 30 * time.Second, Concurrency: 2, Proxy: http.ProxyURL(nil)}
 	if change != nil {
 		change(&o)
 	}

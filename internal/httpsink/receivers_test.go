@@ -88,7 +88,7 @@ func TestRealReceiversAcceptWhatIsRightAndNothingElse(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return newSink(t, url+"/", func(o *Options) { o.Signer = signer; o.Timeout = 20 * time.Second })
+				return newSink(t, url+"/", func(o *Options) { o.Signer = signer; o.Timeout = time.Minute })
 			}
 			right, wrong := sink(base, testSecret), sink(base, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
 			tampered := sink(tamperer(t, base), testSecret)
@@ -240,7 +240,7 @@ func start(t *testing.T, cmd *exec.Cmd, ready *regexp.Regexp) string {
 	select {
 	case m := <-found:
 		return m
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s did not start:\n%s", cmd.Path, stop())
 	}
 	return ""

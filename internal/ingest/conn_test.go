@@ -14,7 +14,8 @@ import (
 )
 
 func TestStalledClientIsClosed(t *testing.T) {
-	const stall = 50 * time.Millisecond
+	t.Parallel()
+	const stall = time.Second
 	s := serve(t, Options{StallTimeout: stall})
 	head := "POST /v1/events HTTP/1.1\r\nHost: x\r\n"
 	rows := []struct {
@@ -28,11 +29,16 @@ func TestStalledClientIsClosed(t *testing.T) {
 		{"half a chunk", head + "Transfer-Encoding: chunked\r\n\r\na\r\n{", 408},
 		{"refused, and half a body", "PUT /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{", 405},
 	}
+	t.Cleanup(func() {
+		if len(s.store.all()) != 0 {
+			t.Error("something was taken")
+		}
+	})
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			c := s.dial(t)
 			io.WriteString(c, r.sent)
-			started := time.Now()
 			in := bufio.NewReader(c)
 			if r.status != 0 {
 				if resp, body := readResponse(t, in); resp.StatusCode != r.status || !resp.Close {
@@ -42,19 +48,13 @@ func TestStalledClientIsClosed(t *testing.T) {
 			if b, err := in.ReadByte(); !errors.Is(err, io.EOF) {
 				t.Errorf("not closed: %q %v", b, err)
 			}
-			if took := time.Since(started); took > 5*time.Second {
-				t.Errorf("closed after %v", took)
-			}
 		})
-	}
-	if len(s.store.all()) != 0 {
-		t.Error("something was taken")
 	}
 }
 
 func TestSlowButMovingClientIsServed(t *testing.T) {
 	t.Parallel()
-	const stall = 500 * time.Millisecond
+	const stall = 3 * time.Second
 	s := serve(t, Options{StallTimeout: stall})
 	c := s.dial(t)
 	request := post(created("e"))
@@ -117,7 +117,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 // await waits until n connections are open.
 func (s *served) await(t testing.TB, n int64) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for s.Metrics().Connections != n {

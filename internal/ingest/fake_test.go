@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 
 const fakeStoreID = 0x123456789a
 
+// patience is how long a test waits for what must happen.
+const patience = time.Minute
+
 // fakeStore keeps what it accepts and holds its callers to the contract.
 type fakeStore struct {
 	t testing.TB
@@ -228,7 +231,7 @@ func serve(t testing.TB, o Options) *served {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -261,7 +264,7 @@ func (s *served) dial(t testing.TB) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	return c
 }
 
@@ -365,7 +368,7 @@ func (g *gate) entered(t testing.TB) int {
 	select {
 	case n := <-g.in:
 		return n
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the store is not called")
 		return 0
 	}
@@ -376,7 +379,7 @@ func (g *gate) release(t testing.TB) {
 	t.Helper()
 	select {
 	case g.outward <- struct{}{}:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the store is not being called")
 	}
 }

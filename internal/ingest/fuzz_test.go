@@ -34,7 +34,7 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	s := serve(f, Options{MaxEventBytes: 1 << 10, StallTimeout: time.Second})
+	s := serve(f, Options{MaxEventBytes: 1 << 10, StallTimeout: 10 * time.Second})
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		c := s.dial(t)
 		defer c.Close()

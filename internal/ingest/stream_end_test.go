@@ -15,7 +15,7 @@ import (
 // and, as it does not move, closed.
 func TestClientThatNeverReadsIsBoundedAndClosed(t *testing.T) {
 	t.Parallel()
-	s := serve(t, Options{StallTimeout: time.Second})
+	s := serve(t, Options{StallTimeout: 3 * time.Second})
 	c := s.stream(t)
 	done, peak := make(chan struct{}), make(chan int64)
 	go func() {
@@ -89,7 +89,7 @@ func TestClientKilledInTheMiddle(t *testing.T) {
 // settle waits until no stream is under way.
 func (s *served) settle(t testing.TB) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for s.Metrics().InFlight > 0 {
@@ -118,7 +118,8 @@ func TestLineThatTheConnectionCutIsNotTaken(t *testing.T) {
 }
 
 func TestStalledStreamIsToldAndClosed(t *testing.T) {
-	s := serve(t, Options{StallTimeout: 50 * time.Millisecond})
+	t.Parallel()
+	s := serve(t, Options{StallTimeout: 3 * time.Second})
 	c := s.stream(t)
 	c.send(created("a") + "\n" + created("b"))
 	got := c.rest()
@@ -132,7 +133,7 @@ func TestStalledStreamIsToldAndClosed(t *testing.T) {
 
 func TestBlankLinesKeepAStreamOpen(t *testing.T) {
 	t.Parallel()
-	const stall = 500 * time.Millisecond
+	const stall = 3 * time.Second
 	s := serve(t, Options{StallTimeout: stall})
 	c := s.stream(t)
 	tick := time.NewTicker(stall / 10)
@@ -153,7 +154,7 @@ func TestBlankLinesKeepAStreamOpen(t *testing.T) {
 // stall.
 func TestSlowStoreIsNotTheClientsStall(t *testing.T) {
 	t.Parallel()
-	const stall = 300 * time.Millisecond
+	const stall = 2 * time.Second
 	s := serve(t, Options{StallTimeout: stall, Store: &fakeStore{before: func([]*queue.Event) error {
 		<-time.After(stall + stall/2)
 		return nil

@@ -267,6 +267,7 @@ func TestClientThatWritesEverythingBeforeItReads(t *testing.T) {
 		b.WriteString(entry(i))
 	}
 	c := s.dial(t)
+	c.SetDeadline(time.Now().Add(5 * patience)) // it is a lot
 	if _, err := io.WriteString(c, postAs(typeNDJSON, b.String())); err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +339,8 @@ func TestOneRefusedEventOfAGroup(t *testing.T) {
 }
 
 func TestLineWithoutMemoryIsRefusedAlone(t *testing.T) {
-	s := serve(t, Options{StallTimeout: 50 * time.Millisecond})
+	t.Parallel()
+	s := serve(t, Options{StallTimeout: 3 * time.Second})
 	for range cap(s.big) {
 		s.big <- struct{}{}
 	}
