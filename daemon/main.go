@@ -31,9 +31,8 @@ func run() int {
 
 func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {
 	return exit(relay.Run(ctx, cfg, relay.Options{Logger: o.Logger, Version: o.Version, Commit: o.Commit,
-		Path: o.Path, Files: o.Files, Digest: o.Digest, Notes: o.Notes,
-		Hangup: o.Hangup, SetLog: o.SetLog, Notify: o.Notify,
-		Sources: o.Sources, Rejected: o.Rejected, LastKnownGood: o.LastKnownGood}))
+		Path: o.Path, Report: o.Report, Hangup: o.Hangup, SetLog: o.SetLog, Notify: o.Notify,
+		Rejected: o.Rejected, LastKnownGood: o.LastKnownGood}))
 }
 
 // exit chooses the status of a daemon that ended with err.

@@ -32,11 +32,9 @@ type Deps struct {
 type ServeOptions struct {
 	Logger  *slog.Logger
 	Version string
-	Commit  string   // "" when the build did not record it
-	Path    string   // of the configuration's main file
-	Files   []string // all files it was read from, in the order of merging
-	Digest  string   // of the configuration, see config.Report
-	Notes   []string // its warnings, one line each
+	Commit  string         // "" when the build did not record it
+	Path    string         // of the configuration's main file
+	Report  *config.Report // of the configuration
 
 	// Hangup receives when the files are to be read again (SIGHUP). Several that
 	// come before somebody looks are one; one may be there from the beginning.
@@ -47,9 +45,6 @@ type ServeOptions struct {
 	// Notify tells the service manager a state, such as READY=1; RELOADING=1 gets
 	// its MONOTONIC_USEC. Without a service manager it does nothing.
 	Notify func(state string) error
-	// Sources are the files that the configuration was read from, in the order of
-	// merging; of the last known good one as the history keeps them.
-	Sources []config.File
 	// Rejected is the report of the files on the disk when the configuration is the
 	// last known good one instead; nil = they are fine. LastKnownGood is its
 	// generation, 0 likewise.

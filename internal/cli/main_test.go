@@ -47,8 +47,8 @@ func sessionMain() int {
 
 func sessionServe(ctx context.Context, cfg *config.Config, opts ServeOptions) error {
 	opts.Logger.Info("serving", "events", cfg.Listen.Events, "version", opts.Version)
-	for _, note := range opts.Notes {
-		opts.Logger.Warn(note)
+	for _, f := range opts.Report.Findings {
+		opts.Logger.Warn(f.Message)
 	}
 	switch os.Getenv("TEST_SERVE") {
 	case "storage":

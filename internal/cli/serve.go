@@ -53,9 +53,9 @@ func (a *app) serve(ctx context.Context, strict bool) error {
 	v, log := a.version(), a.newLog(s.cfg.Log)
 	s.warn(log.Logger(), path)
 	err = a.deps.Serve(ctx, s.cfg, ServeOptions{Logger: log.Logger(), Version: v.Version, Commit: v.Commit,
-		Path: path, Files: s.report.Files, Digest: s.report.Digest, Notes: warnings(s.report),
+		Path: path, Report: s.report,
 		Hangup: hangup, SetLog: log.Set, Notify: newNotifier().notify,
-		Sources: s.report.Sources, Rejected: s.rejected, LastKnownGood: s.entry.Generation})
+		Rejected: s.rejected, LastKnownGood: s.entry.Generation})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -71,15 +71,6 @@ func (a *app) writeFindings(report *config.Report) error {
 	err := report.WriteText(a.Err, a.errStyle().on)
 	fmt.Fprintln(a.Err)
 	return err
-}
-
-// warnings are what was found in a configuration that is valid, one line each.
-func warnings(report *config.Report) []string {
-	var lines []string
-	for _, f := range report.Findings {
-		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message))
-	}
-	return lines
 }
 
 // invalidConfig ends a command that cannot go on without the configuration;

@@ -134,7 +134,7 @@ func TestACancelledContextIsAGracefulEnd(t *testing.T) {
 	if code := Main(ctx, []string{"serve", "-c", path}, Streams{Out: &errs, Err: &errs, Env: environment()}, deps); code != ExitOK {
 		t.Errorf("exit status %d: %s", code, errs.String())
 	}
-	if got.Path != path || len(got.Files) != 1 || got.Digest == "" || got.Logger == nil || got.Version == "" {
+	if got.Path != path || len(got.Report.Files) != 1 || got.Report.Digest == "" || got.Logger == nil || got.Version == "" {
 		t.Errorf("options %+v", got)
 	}
 }

@@ -34,6 +34,8 @@ type home struct {
 	dir string
 	log *safeBuffer
 	env map[string]string
+
+	report *config.Report // of the newest load
 }
 
 func newHome(t *testing.T) *home {
@@ -70,6 +72,7 @@ func (h *home) load(text string) *config.Config {
 		h.t.Fatal(err)
 	}
 	cfg, report := config.Load(config.Options{Path: path, LookupEnv: h.lookup})
+	h.report = report
 	if err := report.Err(); err != nil {
 		var findings bytes.Buffer
 		_ = report.WriteText(&findings, false)
@@ -80,8 +83,7 @@ func (h *home) load(text string) *config.Config {
 
 func (h *home) options() Options {
 	return Options{Logger: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Version: "1.2.3", Commit: "abcdef", Path: h.path("config.yaml"), Files: []string{h.path("config.yaml")}, Digest: "d1g357",
-		Notes: []string{"a note"}}
+		Version: "1.2.3", Commit: "abcdef", Path: h.path("config.yaml"), Report: h.report, LookupEnv: h.lookup}
 }
 
 // daemon is one running relay.
@@ -98,13 +100,14 @@ type daemon struct {
 // launch starts a relay and returns at once.
 func (h *home) launch(text string, adjust ...func(*Options)) *daemon {
 	h.t.Helper()
+	cfg := h.load(text)
 	o := h.options()
 	d := &daemon{home: h, Client: adminclient.New(h.path("admin.sock")), ready: make(chan struct{}), ended: make(chan struct{})}
 	o.Ready = func() { close(d.ready) }
 	for _, f := range adjust {
 		f(&o)
 	}
-	d.relay = newRelay(h.load(text), o)
+	d.relay = newRelay(cfg, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -166,6 +167,9 @@ var (
 
 func newRelay(cfg *config.Config, o Options) *relay {
 	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
+	if path, err := filepath.Abs(r.Path); err == nil {
+		r.Path = path
+	}
 	r.drainTime = cmp.Or(r.drainTime, drainTime)
 	r.storage, r.storageFailed = context.WithCancelCause(context.Background())
 	if r.log == nil {

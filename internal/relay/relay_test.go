@@ -252,7 +252,7 @@ func TestTheStatusSaysWhatRuns(t *testing.T) {
 	if s.Version != "1.2.3" || s.Commit != "abcdef" || s.PID != os.Getpid() || s.State != rest.StateOK || len(s.Reasons) != 0 {
 		t.Errorf("status %+v", s)
 	}
-	if c := s.Config; c.Path != h.path("config.yaml") || c.Digest != "d1g357" || c.Generation != 1 || !slices.Equal(c.Warnings, []string{"a note"}) {
+	if c := s.Config; c.Path != h.path("config.yaml") || c.Digest != h.report.Digest || c.Generation != 1 || c.State != rest.ConfigCurrent {
 		t.Errorf("config %+v", c)
 	}
 	if s.Listen.Events != h.path("events.sock") || s.Listen.Admin != h.path("admin.sock") || s.Queue.Dir != h.path("data") || s.Queue.State != "ok" {

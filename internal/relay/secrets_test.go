@@ -248,18 +248,40 @@ func (o output) ask(d *daemon, method, path string) {
 	o[method+" "+path] = all.Bytes()
 }
 
-// disk collects every file of the queue.
+// disk collects every file of the queue, but for the copy of the configuration
+// file that the history keeps: it is the file as the operator wrote it, so it has
+// what is spelled out there and nothing that a reference stands for, and only the
+// daemon's user may read it.
 func (o output) disk(h *home, when string) {
-	err := filepath.WalkDir(h.path("data"), func(path string, e fs.DirEntry, err error) error {
+	written, err := os.ReadFile(h.path("config.yaml"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	copies := 0
+	err = filepath.WalkDir(h.path("data"), func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(path, filepath.Join(h.path("data"), "config")) && bytes.Equal(data, written) {
+			copies++
+			info, err := e.Info()
+			if err == nil && info.Mode().Perm() != 0o600 {
+				h.t.Errorf("%s has mode %s", path, info.Mode())
+			}
+			return err
+		}
 		o["disk "+when+" "+e.Name()] = data
-		return err
+		return nil
 	})
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	if copies != 1 {
+		h.t.Errorf("the history has %d copies of the configuration file", copies)
 	}
 }
 

@@ -295,7 +295,7 @@ func (r *Reloader) watch() {
 
 // once is one reload.
 func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
-	r.Notify(reloading())
+	r.Notify("RELOADING=1")
 	defer r.Notify("READY=1")
 	s := &r.state
 	cfg, report := r.Load(nil)

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
@@ -191,15 +188,6 @@ func line(f *config.Finding) string {
 		return f.File + ": " + text
 	}
 	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, text)
-}
-
-// reloading is what sd_notify(3) asks for at the begin of a reload.
-func reloading() string {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return "RELOADING=1"
-	}
-	return fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/int64(time.Microsecond))
 }
 
 func list[T any](s []T) []T {
