@@ -3,12 +3,15 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
@@ -193,6 +196,41 @@ func TestDiffFindsAChangeOfEveryKeyUnderItsNameInTheFile(t *testing.T) {
 		}
 		checkRestart(t, l, running, candidate)
 	}
+}
+
+func TestDiffFindsManyChangesAtOnceAndNoOthers(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		running, leaves := filled(t)
+		candidate, fresh := filled(t)
+		prepare(running, "")
+		prepare(candidate, "")
+		want := map[string]bool{}
+		for i, l := range leaves {
+			// One of secret and secrets counts, and what is unsigned has none.
+			if strings.HasSuffix(l.path, "secrets") || strings.HasSuffix(l.path, ".none") || !rapid.Bool().Draw(rt, l.path) {
+				continue
+			}
+			change(t, fresh[i].value)
+			w := wanted(l)
+			want[strings.Join(append([]string{w.Object, w.ID}, w.Fields...), " ")] = true
+		}
+		got := map[string]bool{}
+		for _, c := range Diff(running, candidate) {
+			for _, field := range c.Fields {
+				got[c.Object+" "+c.ID+" "+field] = true
+			}
+			if c.Object == ObjectSetting && c.Fields == nil {
+				got[c.Object+" "+c.ID] = true
+			}
+			if c.Op != OpChanged || (c.Object != ObjectSetting && c.Fields == nil) || !slices.Equal(c.Fields, slices.Compact(slices.Clone(c.Fields))) {
+				rt.Fatalf("%+v", c)
+			}
+		}
+		if !maps.Equal(got, want) {
+			rt.Fatalf("got  %v\nwant %v", got, want)
+		}
+		checkDiff(t, running, candidate)
+	})
 }
 
 // checkRestart checks a candidate that differs in one key.

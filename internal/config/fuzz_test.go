@@ -188,8 +188,9 @@ func spell(v reflect.Value) string {
 	return "{" + strings.Join(parts, " ") + "}"
 }
 
-// FuzzDiff compares two inputs that are both valid: there are changes exactly when
-// the effect is another one.
+// FuzzDiff compares an input with another one, and with the other one as a drop-in
+// over it, when they are valid: there are changes exactly when the effect is another
+// one.
 func FuzzDiff(f *testing.F) {
 	var all []string
 	for _, file := range corpus(f, "good") {
@@ -199,28 +200,45 @@ func FuzzDiff(f *testing.F) {
 		}
 		all = append(all, string(content))
 	}
+	patches := []string{
+		"helpers: {h: {webhooks: {w: {enabled: false, headers: {X-B: b, X-A: a}, retry: {schedule: []}}}}}",
+		"helpers: {h: {webhooks: {w: {secrets: [a, b], events: [create, entry.created], signatures: none}}}}",
+		"helpers: {h: {fields: {b: number, a: list}, name: h, secret: s, webhooks: {n: {url: https://n.example}}}}\nlisten: {events: /e}",
+		"retry: {timeout: 7s, schedule: [1s], also_on: [404]}\nsecret: s\nqueue: {dir: /q, max_bytes_per_helper: 1GiB}",
+	}
 	for i, content := range all {
 		f.Add(content, all[(i+1)%len(all)])
+		f.Add(content, patches[i%len(patches)])
 	}
-	f.Add(base("        headers: {A: a, B: b}"), base("        headers: {B: b, A: a}", "        events: [create, entry.created]"))
+	for _, patch := range patches {
+		f.Add(base("        headers: {X-A: a, X-B: b}", "        secret: t")+"    fields: {a: number, b: string}\n", patch)
+	}
 	f.Fuzz(func(t *testing.T, before, after string) {
 		if len(before)+len(after) > 1<<16 || strings.Contains(before+after, "file:") {
 			t.Skip("larger inputs only cost time; files are not the subject")
 		}
-		running, _ := Load(givenFiles(manyFiles([]byte(before))...))
-		candidate, _ := Load(givenFiles(manyFiles([]byte(after))...))
-		if running == nil || candidate == nil {
-			t.Skip("not valid")
-		}
-		changes, back := Diff(running, candidate), Diff(candidate, running)
-		if same := effect(running) == effect(candidate); same != (len(changes) == 0) || same != (len(back) == 0) {
-			t.Fatalf("same effect: %v\nchanges %+v\nback %+v\n%s\n%s", same, changes, back, effect(running), effect(candidate))
-		}
-		if len(changes) != len(back) {
-			t.Fatalf("%d changes one way, %d the other:\n%+v\n%+v", len(changes), len(back), changes, back)
-		}
-		if left := Diff(candidate.KeepRestartKeys(running), candidate); len(left) != len(RestartKeys(running, candidate)) {
-			t.Fatalf("besides the keys that need a restart there are %+v", left)
+		running, _ := Load(givenFiles(main1(before)))
+		alone, _ := Load(givenFiles(main1(after)))
+		over, _ := Load(givenFiles(main1(before), dropIn("a.yaml", after)))
+		for _, candidate := range []*Config{alone, over} {
+			if running != nil && candidate != nil {
+				checkDiff(t, running, candidate)
+			}
 		}
 	})
+}
+
+// checkDiff checks what holds of every two configurations.
+func checkDiff(t *testing.T, running, candidate *Config) {
+	t.Helper()
+	changes, back := Diff(running, candidate), Diff(candidate, running)
+	if same := effect(running) == effect(candidate); same != (len(changes) == 0) || same != (len(back) == 0) {
+		t.Fatalf("same effect: %v\nchanges %+v\nback %+v\n%s\n%s", same, changes, back, effect(running), effect(candidate))
+	}
+	if len(changes) != len(back) {
+		t.Fatalf("%d changes one way, %d the other:\n%+v\n%+v", len(changes), len(back), changes, back)
+	}
+	if left := Diff(candidate.KeepRestartKeys(running), candidate); len(left) != len(RestartKeys(running, candidate)) {
+		t.Fatalf("besides the keys that need a restart there are %+v", left)
+	}
 }
