@@ -176,4 +176,6 @@ func havoc(t *testing.T, seed uint64) {
 			t.Fatalf("burst %d was not noticed:\n%s", burst, strings.Join(done, "\n"))
 		}
 	}
+	reloads, _ := r.count()
+	t.Logf("%d things done, %d reloads", len(done), reloads)
 }
