@@ -77,6 +77,10 @@ func callReads(t *testing.T, c *adminclient.Client, failed string) {
 		"live":     func() error { _, err := c.Live(ctx); return err },
 		"ready":    func() error { _, err := c.Ready(ctx); return err },
 		"replays":  func() error { _, err := c.Replays(ctx); return err },
+		"plan":     func() error { _, err := c.Plan(ctx, rest.PlanRequest{}); return err },
+		"config":   func() error { _, err := c.RunningConfig(ctx); return err },
+		"history":  func() error { _, err := c.ConfigHistory(ctx); return err },
+		"files":    func() error { _, err := c.ConfigFiles(ctx, 3); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -100,6 +104,20 @@ func callActs(t *testing.T, c *adminclient.Client, failed string) {
 	}
 	if d, err := c.Drop(ctx, failed); err != nil || d.ID != failed {
 		t.Errorf("drop: %+v, %v", d, err)
+	}
+	for name, call := range map[string]func() error{
+		"reload":         func() error { _, err := c.Reload(ctx); return err },
+		"create webhook": func() error { _, err := c.CreateWebhook(ctx, rest.WebhookChange{}); return err },
+		"change webhook": func() error {
+			_, err := c.ChangeWebhook(ctx, "crm.main", rest.WebhookChange{Active: new(false)})
+			return err
+		},
+		"delete webhook":  func() error { _, err := c.DeleteWebhook(ctx, "crm.main"); return err },
+		"drop deliveries": func() error { _, err := c.DropDeliveries(ctx, "crm.main"); return err },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

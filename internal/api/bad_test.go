@@ -89,14 +89,45 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 		{"DELETE", "/v1/replays/rep_9", "", 404, rest.CodeNotFound, "id", "GET /v1/replays"},
 		{"POST", "/v1/webhooks/no.such/test", "", 404, rest.CodeNotFound, "id", "no.such"},
 		{"POST", "/v1/webhooks/no.such/replay", "", 404, rest.CodeNotFound, "id", "no.such"},
-		{"POST", "/v1/webhooks", `{}`, 405, rest.CodeMethodNotAllowed, "", "only GET"},
-		{"PATCH", "/v1/webhooks/expenses.backend", `{}`, 405, rest.CodeMethodNotAllowed, "", "only GET"},
-		{"DELETE", "/v1/webhooks/expenses.backend", "", 405, rest.CodeMethodNotAllowed, "", "only GET"},
+		{"POST", replay, `{"rate":1,"rate":2}`, 400, rest.CodeBadRequest, "rate", "given twice"},
+		{"PUT", "/v1/webhooks", `{}`, 405, rest.CodeMethodNotAllowed, "", "only GET and POST"},
+		{"PUT", "/v1/webhooks/expenses.backend", `{}`, 405, rest.CodeMethodNotAllowed, "", "only GET and PATCH and DELETE"},
+		{"POST", "/v1/webhooks", `{"ulr":"https://x"}`, 400, rest.CodeBadRequest, "ulr", `did you mean "url"?`},
+		{"POST", "/v1/webhooks", `{"url":"a","url":"b"}`, 400, rest.CodeBadRequest, "url", "given twice"},
+		{"POST", "/v1/webhooks", `{"secret":null}`, 400, rest.CodeBadRequest, "secret", "must not be null"},
+		{"POST", "/v1/webhooks", `{"headers":{"X-Env":null}}`, 400, rest.CodeBadRequest, "headers.X-Env", "to remove"},
+		{"POST", "/v1/webhooks", `{"headers":["X-Env"]}`, 400, rest.CodeBadRequest, "headers", "must be a JSON object, not a array"},
+		{"POST", "/v1/webhooks", `{"concurrency":1.5}`, 400, rest.CodeBadRequest, "concurrency", "must be a whole number"},
+		{"POST", "/v1/webhooks", `{"events":7}`, 400, rest.CodeBadRequest, "events", "must be a list"},
+		{"PATCH", "/v1/webhooks/expenses.backend", `{}`, 400, rest.CodeBadRequest, "", "nothing to change"},
+		{"PATCH", "/v1/webhooks/expenses.backend", ``, 400, rest.CodeBadRequest, "", "nothing to change"},
+		{"PATCH", "/v1/webhooks/expenses.backend", `{"id":"other"}`, 400, rest.CodeBadRequest, "id", "cannot be changed"},
+		{"PATCH", "/v1/webhooks/expenses.backend", `{"helper":"crm"}`, 400, rest.CodeBadRequest, "helper", "cannot be changed"},
+		{"PATCH", "/v1/webhooks/expenses.bakend", `{"active":true}`, 404, rest.CodeNotFound, "id", `did you mean "expenses.backend"?`},
+		{"DELETE", "/v1/webhooks/expenses.none", "", 404, rest.CodeNotFound, "id", "expenses.none"},
+		{"DELETE", "/v1/webhooks/expenses.none/deliveries", "", 404, rest.CodeNotFound, "id", "expenses.none"},
+		{"DELETE", "/v1/webhooks/expenses.backend/deliveries?force=1", "", 400, rest.CodeBadRequest, "force", "there are none"},
+		{"POST", "/v1/reload", `{"force":true}`, 400, rest.CodeBadRequest, "force", "there are none"},
+		{"GET", "/v1/reload", "", 405, rest.CodeMethodNotAllowed, "", "only POST"},
+		{"POST", "/v1/plan", `{"file":[]}`, 400, rest.CodeBadRequest, "file", `did you mean "files"?`},
+		{"POST", "/v1/plan", `{"files":["main"]}`, 400, rest.CodeBadRequest, "files[0]", "not a JSON object"},
+		{"POST", "/v1/plan", `{"files":[{"role":"main","text":""}]}`, 400, rest.CodeBadRequest, "files[0].text", "unknown key"},
+		{"POST", "/v1/plan", `{"files":[{"role":"main","content":7}]}`, 400, rest.CodeBadRequest, "content", "must be a string"},
+		{"POST", "/v1/plan", `{"files":[{"role":""}]}`, 400, rest.CodeBadRequest, "files[0].role", "neither"},
+		{"POST", "/v1/plan", `{"files":[{"role":"../x.yaml"}]}`, 400, rest.CodeBadRequest, "files[0].role", "neither"},
+		{"POST", "/v1/plan", `{"files":[{"role":".x.yaml"}]}`, 400, rest.CodeBadRequest, "files[0].role", "neither"},
+		{"POST", "/v1/plan", `{"files":[{"role":"#x.yaml"}]}`, 400, rest.CodeBadRequest, "files[0].role", "neither"},
+		{"POST", "/v1/plan", `{"files":[{"role":"main"},{"role":"main"}]}`, 400, rest.CodeBadRequest, "files[1].role", "two files"},
+		{"POST", "/v1/plan", `{"replace":true,"files":[{"role":"a.yaml"}]}`, 400, rest.CodeBadRequest, "files", `the role "main"`},
+		{"POST", "/v1/plan", `{"replace":true}`, 400, rest.CodeBadRequest, "files", `the role "main"`},
+		{"GET", "/v1/config/history/0", "", 400, rest.CodeBadRequest, "generation", "GET /v1/config/history"},
+		{"GET", "/v1/config/history/-1", "", 400, rest.CodeBadRequest, "generation", "not the number"},
+		{"GET", "/v1/config/history/99999999999999999999", "", 400, rest.CodeBadRequest, "generation", "not the number"},
+		{"GET", "/v1/config/history/9", "", 404, rest.CodeNotFound, "generation", "it has 3 and 4"},
+		{"GET", "/v1/config?raw=1", "", 400, rest.CodeBadRequest, "raw", "there are none"},
 		{"PUT", "/v1/deliveries/" + done, "", 405, rest.CodeMethodNotAllowed, "", "only GET and DELETE"},
 		{"POST", "/v1/deliveries/stream", "", 405, rest.CodeMethodNotAllowed, "", "only GET and DELETE"},
 		{"GET", "/v1/deliveries/" + done + "/retry", "", 405, rest.CodeMethodNotAllowed, "", "only POST"},
-		{"POST", "/v1/reload", "", 404, rest.CodeNotFound, "", "GET /v1/status"},
-		{"POST", "/v1/plan", "", 404, rest.CodeNotFound, "", "there are:"},
 		{"GET", "/", "", 404, rest.CodeNotFound, "", "/v1/helpers"},
 		{"GET", "/v1/webhooks/", "", 404, rest.CodeNotFound, "", "/v1/webhooks"},
 	} {
@@ -187,6 +218,9 @@ func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/v1/webhooks/expenses.backend/replay", "", `{"since":"2h","rate":1.5,"dry_run":true}`)
 	f.Add("POST", "/v1/webhooks/expenses.backend/replay", "", `{"since":null,"rate":1e400}`)
 	f.Add("DELETE", "/v1/deliveries/del_00000000", "", "")
+	f.Add("POST", "/v1/plan", "", `{"replace":true,"files":[{"role":"main","name":"x","content":"\ud800"}]}`)
+	f.Add("PATCH", "/v1/webhooks/expenses.backend", "", `{"settings":{"n":1e999,"m":[1,{}]},"headers":{"a":null}}`)
+	f.Add("GET", "/v1/config/history/18446744073709551615", "", "")
 	f.Add("GET", "/v1/events/%2e%2e", "", "")
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		r, err := http.NewRequest(method, "http://relay/", strings.NewReader(body))

@@ -154,7 +154,7 @@ func planRequest(w http.ResponseWriter, r *http.Request) (in rest.PlanRequest, e
 
 // isDropIn reports whether a file of this name in conf.d would be read.
 func isDropIn(name string) bool {
-	return name == path.Base(name) && strings.HasSuffix(name, ".yaml") && !strings.HasPrefix(name, ".")
+	return name == path.Base(name) && strings.HasSuffix(name, ".yaml") && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "#")
 }
 
 func (a *API) getConfig(_ http.ResponseWriter, r *http.Request) (any, error) {

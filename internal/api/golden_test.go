@@ -93,16 +93,20 @@ func TestDocumentsAreAsRecorded(t *testing.T) {
 		"test":              "POST /v1/webhooks/expenses.backend/test",
 		"dry_run":           "POST /v1/webhooks/expenses.backend/replay",
 		"status":            "GET /v1/status",
+		"reload":            "POST /v1/reload",
+		"plan":              "POST /v1/plan",
+		"config":            "GET /v1/config",
+		"config_history":    "GET /v1/config/history",
+		"config_files":      "GET /v1/config/history/3",
+		"webhook_created":   "POST /v1/webhooks",
+		"webhook_changed":   "PATCH /v1/webhooks/expenses.backend",
+		"dropped":           "DELETE /v1/webhooks/expenses.old/deliveries",
 		"readyz":            "GET /readyz",
 		"error":             "GET /v1/deliveries?limit=0",
 	} {
 		t.Run(name, func(t *testing.T) {
 			method, path, _ := strings.Cut(target, " ")
-			body := ""
-			if name == "dry_run" {
-				body = `{"dry_run":true,"status":"failed"}`
-			}
-			rec := w.request(method, path, body)
+			rec := w.request(method, path, recordedBodies()[name])
 			var got bytes.Buffer
 			if err := json.Indent(&got, rec.Body.Bytes(), "", "  "); err != nil {
 				t.Fatalf("%s: %v", rec.Body, err)
@@ -127,6 +131,16 @@ func TestDocumentsAreAsRecorded(t *testing.T) {
 	}
 }
 
+// recordedBodies are the bodies of the recorded requests that have one.
+func recordedBodies() map[string]string {
+	return map[string]string{
+		"dry_run":         `{"dry_run":true,"status":"failed"}`,
+		"plan":            `{"files":[{"role":"50-crm.yaml","name":"./conf.d/50-crm.yaml","content":"helpers: {}\n"}]}`,
+		"webhook_created": `{"url":"https://api.example.com/peanuts","events":["created"]}`,
+		"webhook_changed": `{"active":false}`,
+	}
+}
+
 // refuseNullLists fails for every null that is none of the scalars and objects
 // that may be missing.
 func refuseNullLists(t *testing.T, document []byte) {
@@ -139,7 +153,7 @@ func refuseNullLists(t *testing.T, document []byte) {
 		name = strings.Trim(name, `"`)
 		switch {
 		case strings.HasSuffix(name, "_at"), name == "status_code", name == "since", name == "until", name == "timestamp",
-			name == "request", name == "response", name == "last", name == "last_reload":
+			name == "request", name == "response", name == "last", name == "last_reload", name == "held_until", name == "uid":
 		default:
 			t.Errorf("%q is null", name)
 		}

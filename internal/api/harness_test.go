@@ -39,6 +39,7 @@ type world struct {
 	*API
 	store      *fakeStore
 	dispatcher *fakeDispatcher
+	control    *fakeControl
 	client     *adminclient.Client
 	socket     string
 }
@@ -73,9 +74,9 @@ func newWorld(t *testing.T) *world {
 	}
 	d := &fakeDispatcher{store: store, inFlight: map[key]bool{}, states: map[queue.Lane]LaneState{
 		alerts: {Hold: delivery.HoldDisabled}, old: {Hold: delivery.HoldRemoved}}}
-	catalog := testCatalog()
+	catalog, control := testCatalog(), newFakeControl(t)
 	a, err := New(Options{
-		Store: store, Dispatcher: d, Feed: NewFeed(), Catalog: func() *Catalog { return catalog },
+		Store: store, Dispatcher: d, Control: control, Feed: NewFeed(), Catalog: func() *Catalog { return catalog },
 		Status: func() rest.Status {
 			return rest.Status{Version: "1.2.3", Commit: "abc", GoVersion: "go1.26", PID: 42, StartedAt: rest.At(epoch.Add(-time.Hour)),
 				Config: rest.Config{Path: "/etc/peanuts-relay/config.yaml", Generation: 1, Digest: "sha256:00", LoadedAt: rest.At(epoch.Add(-time.Hour)),
@@ -100,7 +101,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{API: a, store: store, dispatcher: d}
+	return &world{API: a, store: store, dispatcher: d, control: control}
 }
 
 // requestHeaders lists headers as the http sink does.

@@ -57,8 +57,11 @@ func (c *collector) config(s sample, config *rest.Config) {
 	s.gauge(desc("config_generation", "Counts the applied configurations, over restarts."), float64(config.Generation))
 	s.gauge(desc("config_last_reload_successful", "1 when what runs is what the files say; 0 when the files were refused."),
 		truth(config.State == rest.ConfigCurrent))
-	s.gauge(desc("config_last_reload_success_timestamp_seconds", "Unix time at which the running configuration was loaded."),
-		float64(config.LoadedAt.UnixMilli())/1000)
+	loaded := 0.0
+	if !config.LoadedAt.IsZero() {
+		loaded = float64(config.LoadedAt.UnixMilli()) / 1000
+	}
+	s.gauge(desc("config_last_reload_success_timestamp_seconds", "Unix time at which the running configuration was loaded; 0 = none runs yet."), loaded)
 	restart := desc("config_restart_required", "1 for each key whose value in the files takes effect at the next start.", "key")
 	for _, key := range config.RestartRequired {
 		s.gauge(restart, 1, key)

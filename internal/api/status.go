@@ -60,20 +60,14 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 	}
 }
 
-// configReasons are why what runs is not what the files say.
+// configReasons are why what runs is not what the files say. What is wrong with
+// them is in LastReload.
 func configReasons(c *rest.Config) []string {
-	why := ""
-	if c.LastReload != nil && c.LastReload.Error != "" {
-		why = ": " + c.LastReload.Error
-		if c.LastReload.Errors > 1 {
-			why += fmt.Sprintf(" (and %d more)", c.LastReload.Errors-1)
-		}
-	}
 	switch c.State {
 	case rest.ConfigRejected:
-		return []string{fmt.Sprintf("the configuration files are invalid, generation %d goes on running%s", c.Generation, why)}
+		return []string{fmt.Sprintf("the configuration files are invalid: generation %d goes on running", c.Generation)}
 	case rest.ConfigLastKnownGood:
-		return []string{fmt.Sprintf("the configuration files are invalid, the last known good configuration runs (generation %d)%s", c.Generation, why)}
+		return []string{fmt.Sprintf("the configuration files are invalid: the last known good ones run, generation %d", c.Generation)}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,6 +116,8 @@ func refusal(e *adminclient.Error) error {
 		f.hint = "is the socket that of listen.admin, and the daemon of this version?"
 	case e.Code == rest.CodeNotFound:
 		f.hint = "peanuts-relay webhooks and peanuts-relay deliveries list what there is"
+	case e.Code == rest.CodeInvalidConfig:
+		f.code, f.hint = ExitConfig, strings.Join(findingLines(e.Findings), "\n  ")
 	case e.Code == rest.CodeInFlight:
 		f.code, f.hint = ExitTryAgain, "try again when the attempt is over"
 	case e.Code == rest.CodePayloadExpired:
@@ -126,6 +130,29 @@ func refusal(e *adminclient.Error) error {
 		f.code, f.hint = ExitTryAgain, "try again later; peanuts-relay status says what is wrong"
 	}
 	return f
+}
+
+// findingLines is one line for each of findings, at most as many as check
+// prints.
+func findingLines(findings []rest.Finding) []string {
+	const most = 20
+	var lines []string
+	for i, f := range findings {
+		if i == most {
+			lines = append(lines, fmt.Sprintf("and %d more", len(findings)-most))
+			break
+		}
+		line := f.Severity + ": " + f.File
+		if f.Line > 0 {
+			line += ":" + strconv.Itoa(f.Line)
+		}
+		line += ": " + f.Message
+		if f.Suggestion != "" {
+			line += " (" + f.Suggestion + ")"
+		}
+		lines = append(lines, oneLine(line))
+	}
+	return lines
 }
 
 // completionTimeout bounds what a shell waits for when a name is completed.

@@ -12,6 +12,7 @@ const (
 	ExitOK          = 0
 	ExitFailure     = 1  // the command did what it should and the result is bad, or anything not below
 	ExitUsage       = 2  // unknown command, flag or argument
+	ExitChanges     = 3  // plan found changes
 	ExitStoreFormat = 65 // the store is unreadable or of a newer format
 	ExitUnavailable = 69 // the daemon cannot be reached
 	ExitStorage     = 74 // serve stopped on a storage error

@@ -58,6 +58,7 @@ type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Env      func(name string) (string, bool) // nil = os.LookupEnv
+	InTerm   Terminal                         // what In is
 	OutTerm  Terminal                         // what Out is
 	ErrTerm  Terminal                         // what Err is
 	Now      func() time.Time                 // nil = time.Now

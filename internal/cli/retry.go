@@ -20,15 +20,6 @@ peanuts-relay deliveries --status failed --json | jq -r '.deliveries[].id' | xar
 	}, "due now:", (*adminclient.Client).Retry)
 }
 
-func (a *app) dropCommand() *cobra.Command {
-	return a.onDeliveries(&cobra.Command{
-		Use:   "drop ID...",
-		Short: "discards deliveries: a held or waiting one fails, a failed one leaves the log",
-		Example: `peanuts-relay drop del_4mz7k0r9000000100000000000a3
-peanuts-relay deliveries expenses.old --status held --json | jq -r '.deliveries[].id' | xargs peanuts-relay drop`,
-	}, "dropped:", (*adminclient.Client).Drop)
-}
-
 // onDeliveries completes a command that does the same with each of several
 // deliveries. One that is refused does not keep the others from it.
 func (a *app) onDeliveries(c *cobra.Command, done string, do func(*adminclient.Client, context.Context, string) (rest.Delivery, error)) *cobra.Command {

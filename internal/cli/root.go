@@ -61,9 +61,9 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 			root.AddCommand(c)
 		}
 	}
-	add(groupDaemon, a.serveCommand(), a.checkCommand(), a.configCommand(), a.statusCommand())
+	add(groupDaemon, a.serveCommand(), a.checkCommand(), a.planCommand(), a.reloadCommand(), a.configCommand(), a.statusCommand())
 	add(groupEvents, a.sendCommand(), a.eventCommand())
-	add(groupLog, a.webhooksCommand(), a.testCommand(), a.deliveriesCommand(), a.deliveryCommand(),
+	add(groupLog, a.webhooksCommand(), a.enableCommand(), a.disableCommand(), a.testCommand(), a.deliveriesCommand(), a.deliveryCommand(),
 		a.retryCommand(), a.replayCommand(), a.dropCommand())
 	add(groupReceiver, a.receiveCommand(), a.verifyCommand())
 	add(groupOther, a.completionCommand(), a.manCommand(), a.versionCommand())

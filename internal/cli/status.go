@@ -36,15 +36,13 @@ peanuts-relay status --json`,
 }
 
 func (a *app) printStatus(s *rest.Status) error {
+	a.printRefused(&s.Config)
 	st := a.outStyle()
 	p := a.fields()
 	p.add("state", st.status(s.State)+reasons(s.Reasons))
 	p.add("version", s.Version)
 	p.add("running", fmt.Sprintf("since %s (%s), pid %d", clock(s.StartedAt.Time), span(s.Uptime.Duration()), s.PID))
-	p.add("config", fmt.Sprintf("%s, generation %d, loaded %s", s.Config.Path, s.Config.Generation, clock(s.Config.LoadedAt.Time)))
-	for _, w := range s.Config.Warnings {
-		p.add("", st.warn("warning: ")+oneLine(w))
-	}
+	addConfig(p, &s.Config)
 	p.add("events", s.Listen.Events)
 	p.add("admin", s.Listen.Admin)
 	p.add("accepted", fmt.Sprintf("%s since the start, %s repeated%s", plural(s.Ingest.Accepted, "event", "events"), grouped(int64(s.Ingest.Duplicates)), rejections(s.Ingest.Rejected)))
@@ -69,7 +67,15 @@ func (a *app) printStatus(s *rest.Status) error {
 		return err
 	}
 	fmt.Fprintln(a.Out)
-	return a.laneTable(s.Webhooks).write(a.Out, a.OutTerm.Width, st)
+	if err := a.laneTable(s.Webhooks).write(a.Out, a.OutTerm.Width, st); err != nil {
+		return err
+	}
+	list := make([]waiting, len(s.Webhooks))
+	for i, l := range s.Webhooks {
+		list[i] = waiting{l.Webhook, l.HeldReason, l.Counts.Pending, l.HeldUntil}
+	}
+	a.printWaiting(list)
+	return nil
 }
 
 func reasons(list []string) string {

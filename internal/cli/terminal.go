@@ -8,7 +8,7 @@ import (
 
 // Standard is the process's own streams.
 func Standard() Streams {
-	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, OutTerm: terminal(os.Stdout), ErrTerm: terminal(os.Stderr)}
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, InTerm: terminal(os.Stdin), OutTerm: terminal(os.Stdout), ErrTerm: terminal(os.Stderr)}
 }
 
 // fallbackWidth is for a terminal that does not know its width, such as a

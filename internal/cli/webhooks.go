@@ -30,12 +30,24 @@ peanuts-relay webhooks --json`,
 					fmt.Fprintln(a.Err, "no webhooks")
 					return nil
 				}
-				return a.webhookTable(list.Webhooks).write(a.Out, a.OutTerm.Width, a.outStyle())
+				return a.printWebhooks(list.Webhooks)
 			})
 		},
 	}))
 	c.Flags().BoolVar(&asJSON, "json", false, "print the document of the REST API")
 	return c
+}
+
+func (a *app) printWebhooks(list []rest.Webhook) error {
+	if err := a.webhookTable(list).write(a.Out, a.OutTerm.Width, a.outStyle()); err != nil {
+		return err
+	}
+	wait := make([]waiting, len(list))
+	for i, w := range list {
+		wait[i] = waiting{w.ID, w.HeldReason, w.Counts.Pending, w.HeldUntil}
+	}
+	a.printWaiting(wait)
+	return nil
 }
 
 func (a *app) webhookTable(list []rest.Webhook) *table {
@@ -44,7 +56,7 @@ func (a *app) webhookTable(list []rest.Webhook) *table {
 		{title: "PENDING", right: true}, {title: "SUCCESS", right: true, drop: 3}, {title: "FAILED", right: true}, {title: "LAST", least: 11},
 	}}
 	for _, w := range list {
-		t.add(w.ID, w.Sink, dash(w.URL), stateOf(w.State, w.HeldReason), grouped(w.Counts.Pending), grouped(w.Counts.Success),
+		t.add(w.ID, dash(w.Sink), dash(w.URL), stateOf(w.State, w.HeldReason), grouped(w.Counts.Pending), grouped(w.Counts.Success),
 			grouped(w.Counts.Failed), lastResult(w.Last))
 	}
 	return t

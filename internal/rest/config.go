@@ -32,6 +32,12 @@ const (
 	ConfigLastKnownGood = "last_known_good" // started with the last applied configuration: the files were refused
 )
 
+// Values of Config.Watching.
+const (
+	WatchingEvents  = "events"  // the system reports changed files
+	WatchingPolling = "polling" // it does not, so they are looked at
+)
+
 // Values of ConfigChange.Object.
 const (
 	ObjectSetting = "setting" // a key outside of helpers and sinks; ID is its name, such as retry.schedule
