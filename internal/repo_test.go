@@ -57,7 +57,8 @@ var imports = map[string][]string{
 
 	"internal/bench": {},
 
-	"internal/disktest": {},
+	"internal/disktest": {"internal/testhost"},
+	"internal/testhost": {},
 }
 
 // owners names the one place that may import a module, so that a change of

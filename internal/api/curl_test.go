@@ -15,6 +15,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // stubCurl stands for curl where it is not installed: it appends every argument
@@ -133,9 +134,7 @@ func dataOf(args []string) string {
 // With the real curl the receiver gets the bytes, the headers, and no header
 // more than the relay would have sent.
 func TestTheCurlLineRepeatsTheRequest(t *testing.T) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed; the arguments that it would get are tested with a stub")
-	}
+	testhost.Program(t, "curl") // the arguments that it gets are also tested with a stub
 	type seen struct {
 		header http.Header
 		body   []byte

@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // Disk is a file system in an image.
@@ -35,10 +37,7 @@ func New(t *testing.T, kind, at string, size int64, options ...string) *Disk {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a file system needs root")
 	}
-	mkfs := "mkfs." + kind
-	if _, err := exec.LookPath(mkfs); err != nil {
-		t.Skipf("%s is not installed", mkfs)
-	}
+	mkfs := testhost.Program(t, "mkfs."+kind)
 	if at == "" {
 		at = t.TempDir()
 	}

@@ -1,8 +1,6 @@
 package event
 
 import (
-	"runtime/debug"
-	"slices"
 	"testing"
 	"time"
 )
@@ -49,33 +47,4 @@ func BenchmarkParseCheckEncode(b *testing.B) {
 			}
 		})
 	}
-}
-
-// TestAnOrdinaryEventCostsThreeAllocations: the Input with its data, its
-// strings, the payload.
-func TestAnOrdinaryEventCostsThreeAllocations(t *testing.T) {
-	if raceDetector() {
-		t.Skip("the race detector moves more to the heap")
-	}
-	body, now, h := []byte(benchEvent), time.Now(), benchHelper()
-	for _, format := range []Format{FormatPeanuts, FormatEvent} {
-		allocs := testing.AllocsPerRun(100, func() {
-			in, err := Parse(body, now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := in.Check(h); err != nil {
-				t.Fatal(err)
-			}
-			Encode(nil, in, h, format, "")
-		})
-		if allocs > 3 {
-			t.Errorf("format %d: %v allocations", format, allocs)
-		}
-	}
-}
-
-func raceDetector() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // nodeProgram reads lines of "<sender's data> <payload>…", each in base64, and
@@ -34,20 +36,6 @@ process.stdin.on('end', () => {
   process.stdout.write(out.join('\n') + '\n');
 });
 `
-
-// requireNode returns node's path. Without node the test is skipped, but not
-// where CI=true says that everything must be tested.
-func requireNode(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("node")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s needs node, and CI=true allows no skipping: %v", t.Name(), err)
-		}
-		t.Skipf("%s needs node to compare with: %v", t.Name(), err)
-	}
-	return path
-}
 
 // seededRand is seeded from PEANUTS_TEST_SEED, else from the clock; the seed is
 // in the test's log.
@@ -70,7 +58,7 @@ func runNode(t *testing.T, input []byte, lines int) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, requireNode(t), "-e", nodeProgram)
+	cmd := exec.CommandContext(ctx, testhost.Program(t, "node"), "-e", nodeProgram)
 	cmd.Stdin = bytes.NewReader(input)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -98,7 +86,7 @@ type sent struct {
 }
 
 func TestPayloadsSurviveNodeOrAreFlagged(t *testing.T) {
-	requireNode(t)
+	testhost.Program(t, "node")
 	const events = 5000
 	g := &generator{Rand: seededRand(t)}
 	h := &Helper{ID: "h", Name: "\u2028 <&> \"é😀\x01", Fields: []Field{{"12", Number}, {"id", String}, {"a\\", List}}}

@@ -29,6 +29,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const receiversDir = "testdata/receivers"
@@ -143,14 +144,14 @@ func startReceiver(t *testing.T, file string) (base string) {
 	switch filepath.Ext(file) {
 	case ".js":
 		env = append(env, "NODE_PATH="+nodeModules(t))
-		cmd = exec.Command(program(t, "node"), path)
+		cmd = exec.Command(testhost.Program(t, "node"), path)
 	case ".py":
-		cmd = exec.Command(program(t, "python3"), path)
+		cmd = exec.Command(testhost.Program(t, "python3"), path)
 	case ".php":
 		return startPHP(t, path, env)
 	case ".go":
 		binary := filepath.Join(t.TempDir(), "receiver")
-		if out, err := exec.Command(program(t, "go"), "build", "-o", binary, path).CombinedOutput(); err != nil {
+		if out, err := exec.Command(testhost.Program(t, "go"), "build", "-o", binary, path).CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", file, err, out)
 		}
 		cmd = exec.Command(binary)
@@ -163,7 +164,7 @@ func startReceiver(t *testing.T, file string) (base string) {
 // it got.
 func startPHP(t *testing.T, path string, env []string) string {
 	t.Helper()
-	php := program(t, "php")
+	php := testhost.Program(t, "php")
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -174,25 +175,6 @@ func startPHP(t *testing.T, path string, env []string) string {
 	cmd.Env = env
 	start(t, cmd, regexp.MustCompile(`(Development Server) \(`))
 	return "http://" + addr
-}
-
-// program finds a language's interpreter. Without it the test is skipped by
-// name, but not where the project's own checks run.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		missing(t, "%s is not installed", name)
-	}
-	return path
-}
-
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
 
 // start runs a receiver until the test ends, and returns what ready found in
@@ -250,7 +232,7 @@ func start(t *testing.T, cmd *exec.Cmd, ready *regexp.Regexp) string {
 // it, into the user's cache directory.
 func nodeModules(t *testing.T) string {
 	t.Helper()
-	npm := program(t, "npm")
+	npm := testhost.Program(t, "npm")
 	manifest, err := os.ReadFile(filepath.Join(receiversDir, "package.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +267,7 @@ func nodeModules(t *testing.T) string {
 	install := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	install.Dir = work
 	if out, err := install.CombinedOutput(); err != nil {
-		missing(t, "npm ci: %v\n%s", err, out)
+		testhost.Missing(t, "npm ci: %v\n%s", err, out)
 	}
 	// Another test process may have been faster; then its result serves.
 	if err := os.Rename(work, final); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -340,7 +322,7 @@ func TestTheStandardWebhooksPackageAcceptsEverySecretThatWeAccept(t *testing.T) 
 	if want := secrets[:10]; !slices.Equal(accepted, want) {
 		t.Errorf("accepted %q, want %q", accepted, want)
 	}
-	cmd := exec.Command(program(t, "node"), "-e", checkWithLibrary)
+	cmd := exec.Command(testhost.Program(t, "node"), "-e", checkWithLibrary)
 	cmd.Env = append(os.Environ(), "NODE_PATH="+nodeModules(t))
 	cmd.Stdin = &input
 	out, err := cmd.CombinedOutput()

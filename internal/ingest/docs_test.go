@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const documentedSocket = "/run/peanuts-relay/events.sock"
@@ -34,11 +36,9 @@ func TestSnippetsOfTheDocumentationWork(t *testing.T) {
 		command, args, file, want, code := m[1], strings.Fields(m[2]), m[3], m[4], m[5]
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath(command); err != nil {
-				t.Skipf("%s is not installed", command)
-			}
+			testhost.Program(t, command)
 			if command == "php" && !hasPHPCurl() {
-				t.Skip("php has no curl extension")
+				testhost.Missing(t, "php has no curl extension")
 			}
 			s := serve(t, Options{})
 			dir := t.TempDir()

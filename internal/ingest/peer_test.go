@@ -7,11 +7,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 func TestPeersByUser(t *testing.T) {
@@ -56,20 +57,15 @@ func TestAnotherUserIsRefused(t *testing.T) {
 	}
 	t.Parallel()
 	s := serve(t, Options{AllowUIDs: []uint32{0, 4242}})
-	for p := s.path; p != "/tmp" && p != "/"; p = p[:strings.LastIndexByte(p, '/')] {
+	dir := filepath.Dir(s.path)
+	for _, p := range []string{s.path, dir, filepath.Dir(dir)} { // t.TempDir is two directories
 		if err := os.Chmod(p, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
-	exe := t.TempDir() + "/post" // the test binary's own directory is root's alone
-	if b, err := os.ReadFile(os.Args[0]); err != nil || os.WriteFile(exe, b, 0o755) != nil || os.Chmod(exe[:len(exe)-5], 0o755) != nil {
-		t.Fatal(err)
-	}
 	for uid, want := range map[uint32]string{4242: "202", 4243: "403"} {
-		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), "INGEST_TEST_POST="+s.path)
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		cmd := testhost.Command(t, uid)
+		cmd.Env = append(cmd.Env, "INGEST_TEST_POST="+s.path)
 		out, err := cmd.CombinedOutput()
 		if err != nil || strings.TrimSpace(string(out)) != want {
 			t.Errorf("user %d: %s %v, want %s", uid, out, err, want)
