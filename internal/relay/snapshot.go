@@ -12,7 +12,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
-	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -84,7 +83,7 @@ func identity(w *config.Webhook) queue.LaneIdentity {
 
 // target says how the webhook's deliveries are attempted.
 func target(w *config.Webhook, lane queue.Lane, allow *egress.Policy) (*dispatch.Target, *signing.Signer, error) {
-	signer, err := signerOf(w)
+	signer, err := w.Signer()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,48 +104,19 @@ func target(w *config.Webhook, lane queue.Lane, allow *egress.Policy) (*dispatch
 	return t, signer, nil
 }
 
-func signerOf(w *config.Webhook) (*signing.Signer, error) {
-	if w.SignaturesNone {
-		return nil, nil
-	}
-	var specs []signing.Spec
-	for _, s := range w.Signatures {
-		specs = append(specs, signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header})
-	}
-	return signing.New(specs, w.Secrets)
-}
-
 // catalog is the helpers as the events socket sees them, without webhooks yet.
 func catalog(cfg *config.Config) *ingest.Catalog {
 	c := &ingest.Catalog{Helpers: make(map[string]*ingest.Helper, len(cfg.Helpers))}
 	for i := range cfg.Helpers {
 		h := &cfg.Helpers[i]
-		in := &ingest.Helper{Helper: event.Helper{ID: h.ID, Name: h.Name, Command: h.Command, Events: h.Events}}
-		for _, f := range h.Fields {
-			in.Fields = append(in.Fields, event.Field{Name: f.Name, Type: event.FieldType(f.Type)})
-		}
-		c.Helpers[h.ID] = in
+		c.Helpers[h.ID] = &ingest.Helper{Helper: h.ForEvents()}
 	}
 	return c
 }
 
 // listening is the webhook as events are matched with it.
 func listening(w *config.Webhook, lane queue.Lane) ingest.Webhook {
-	in := ingest.Webhook{Name: w.ID, Lane: lane, Format: formatOf(w), Enabled: w.Enabled}
-	if w.Events != nil {
-		in.Events = make(map[string]bool, len(w.Events))
-		for _, e := range w.Events {
-			in.Events[e] = true
-		}
-	}
-	return in
-}
-
-func formatOf(w *config.Webhook) event.Format {
-	if w.Format == "event" {
-		return event.FormatEvent
-	}
-	return event.FormatPeanuts
+	return ingest.Webhook{Name: w.ID, Lane: lane, Format: w.PayloadFormat(), Enabled: w.Enabled, Events: w.Takes()}
 }
 
 // shown is the webhook as anybody with access to the admin socket may see it.
