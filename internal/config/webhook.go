@@ -177,6 +177,11 @@ func (w *Webhook) PayloadFormat() event.Format {
 	return event.FormatPeanuts
 }
 
+// Spec is the signature as package signing has it.
+func (s Signature) Spec() signing.Spec {
+	return signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
+}
+
 // Signer makes what signs the webhook's requests; nil for SignaturesNone.
 func (w *Webhook) Signer() (*signing.Signer, error) {
 	if w.SignaturesNone {
@@ -184,7 +189,7 @@ func (w *Webhook) Signer() (*signing.Signer, error) {
 	}
 	specs := make([]signing.Spec, len(w.Signatures))
 	for i, s := range w.Signatures {
-		specs[i] = spec(s)
+		specs[i] = s.Spec()
 	}
 	return signing.New(specs, w.Secrets)
 }

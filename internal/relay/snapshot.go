@@ -137,8 +137,7 @@ func shown(w *config.Webhook, h *ingest.Helper, signer *signing.Signer) rest.Web
 		return out
 	}
 	for _, s := range w.Signatures {
-		spec := signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
-		out.Signatures = append(out.Signatures, rest.Signature{Scheme: s.Scheme, Headers: signing.HeaderNames(spec)})
+		out.Signatures = append(out.Signatures, rest.Signature{Scheme: s.Scheme, Headers: signing.HeaderNames(s.Spec())})
 	}
 	return out
 }
