@@ -27,9 +27,9 @@ const module = "github.com/peanutsapp/peanuts-relay"
 var imports = map[string][]string{
 	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue"},
 
-	"internal/cli":         {"internal/config", "internal/config/history", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
+	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
-	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
+	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
 	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},
@@ -37,6 +37,9 @@ var imports = map[string][]string{
 	"internal/config/history": {"internal/config"},
 	// watch knows paths and no content, so that it can be driven without a configuration.
 	"internal/config/watch": {},
+
+	"internal/configtest":  {"internal/config", "internal/delivery", "internal/event", "internal/httpsink", "internal/signing"},
+	"internal/webhookedit": {"internal/config", "internal/rest"},
 
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
@@ -66,7 +69,7 @@ var imports = map[string][]string{
 var owners = map[string][]string{
 	"github.com/dgraph-io/badger":      {"internal/queue"},
 	"github.com/knadh/koanf":           {"internal/config"},
-	"go.yaml.in/yaml":                  {"internal/config"},
+	"go.yaml.in/yaml":                  {"internal/config", "internal/webhookedit"},
 	"github.com/go-viper/mapstructure": {"internal/config"},
 	"github.com/fsnotify/fsnotify":     {"internal/config/watch"},
 	"github.com/spf13/cobra":           {"internal/cli"},

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/configtest"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -14,8 +15,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "validates the configuration: everything that a start would need",
 		Long: `validates the configuration: everything that a start would need, references to
-secrets included. It changes nothing. Exit status 78 when there is an error;
-warnings do not count`,
+secrets included, and runs the file's own tests. It changes nothing. Exit status 78
+when there is an error or a test does not hold; warnings do not count`,
 		Example: `peanuts-relay check
 peanuts-relay check ./config.yaml --format json`,
 		Args: wantArgs(0, 1, "at most one file"),
@@ -38,7 +39,12 @@ func (a *app) check(args []string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	_, report := config.Load(config.Options{Path: path, LookupEnv: a.Env})
+	cfg, report := config.Load(config.Options{Path: path, LookupEnv: a.Env})
+	tests := 0
+	if cfg != nil {
+		tests = len(cfg.Tests)
+		configtest.Run(cfg, report, config.SeverityError)
+	}
 	invalid := report.Err()
 	if asJSON {
 		if err := report.WriteJSON(a.Out); err != nil {
@@ -67,6 +73,13 @@ func (a *app) check(args []string, asJSON bool) error {
 	}
 	if n := len(report.Findings); n > 0 {
 		more += ", " + plural(n, "warning", "warnings")
+	}
+	switch tests {
+	case 0:
+	case 1:
+		more += ", 1 test holds"
+	default:
+		more += fmt.Sprintf(", %d tests hold", tests)
 	}
 	fmt.Fprintf(a.Out, "%s %s%s\n", st.good("valid:"), path, more)
 	return nil

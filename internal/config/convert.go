@@ -25,6 +25,8 @@ func (l *loader) convert(k *key, raw any, at *place, path []string) any {
 		return l.convertMap(k, raw, at, path)
 	case kindAny:
 		return l.convertFree(raw, at, path)
+	case kindJSON:
+		return l.convertJSON(at, path)
 	case kindWords, kindSignatures:
 		if at.val.Kind == yaml.ScalarNode {
 			return l.convertWord(k, at, path)
@@ -249,7 +251,7 @@ func (l *loader) convertScalar(k *key, at *place, path []string) any {
 	case tag == "!!null" && k.kind == kindSecret:
 		l.add(Finding{Code: codeEmptySecret, Message: "the secret is empty", Suggestion: "give it a value, or remove the key", structural: true}, at, path, true)
 		return nil
-	case k.kind == kindBool && tag == "!!bool":
+	case (k.kind == kindBool || k.kind == kindRejected) && tag == "!!bool":
 		return l.convertBool(k, at, path)
 	case tag == "!!int" || tag == "!!float":
 		return l.convertNumber(k, at, path)
@@ -282,14 +284,22 @@ func (l *loader) convertScalar(k *key, at *place, path []string) any {
 func (l *loader) convertBool(k *key, at *place, path []string) any {
 	switch at.val.Value {
 	case "true", "True", "TRUE":
-		return true
+		return asBool(k, true)
 	case "false", "False", "FALSE":
-		return false
+		return asBool(k, false)
 	}
 	f := scalarMismatch(k, at.val)
 	f.structural = false
 	l.add(f, at, path, false)
 	return nil
+}
+
+// asBool is a bool as the Go type of k has it.
+func asBool(k *key, v bool) any {
+	if k.kind == kindRejected {
+		return strconv.FormatBool(v)
+	}
+	return v
 }
 
 // scalarMismatch is [wrongType] with advice on the traps of YAML.
@@ -387,7 +397,7 @@ func parseText(k *key, text string) (v any, ok bool) {
 		return Share{Bytes: n}, ok
 	case kindMode:
 		return result(parseMode(text))
-	case kindEnum:
+	case kindEnum, kindRejected:
 		if slices.Contains(k.enum, text) {
 			return text, true
 		}
@@ -415,7 +425,7 @@ func badText(k *key, text string, at *place) Finding {
 		f.Message = quote(text) + " is not possible: " + f.Message
 	}
 	switch {
-	case k.kind == kindEnum:
+	case k.kind == kindEnum || k.kind == kindRejected:
 		f.Suggestion = didYouMean(text, k.enum, "")
 	case k.kind == kindDuration && decimalForm.MatchString(text):
 		f.Suggestion = "add a unit: s, m, h or d"

@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // definition is which keys one file has.
 type definition struct {
 	file string
@@ -47,4 +49,17 @@ func (c *Config) DefinedIn(path ...string) []string {
 		}
 	}
 	return files
+}
+
+// Refers reports whether the value at path, or one below it, is obtained through
+// a reference, so that it must not be shown. It knows values other than those of
+// type secret.String, which know it themselves.
+func (c *Config) Refers(path ...string) bool {
+	at := pointer(path)
+	for p := range c.texts {
+		if p == at || strings.HasPrefix(p, at+"/") {
+			return true
+		}
+	}
+	return false
 }

@@ -51,6 +51,8 @@ type Config struct {
 	Sinks []SinkFile `koanf:"sinks" ids:"id"`
 	// The helpers by id.
 	Helpers []Helper `koanf:"helpers" ids:"id"`
+	// Tests of this configuration by name: an event, and what has to become of it. `check` runs them, a reload too (see `reload.require_tests`). Nothing is sent.
+	Tests []Test `koanf:"tests" ids:"test" max:"10000"`
 
 	// texts has, by JSON Pointer, the values that the files obtain through
 	// references, as the files have them. Secrets carry theirs themselves.
@@ -256,4 +258,41 @@ type TLS struct {
 	CAPEM   []byte        `koanf:"-"`
 	CertPEM []byte        `koanf:"-"`
 	KeyPEM  secret.String `koanf:"-"`
+}
+
+// JSON is a value of the file as JSON text: keys in the file's order, numbers
+// with the file's digits. "" is absent.
+type JSON string
+
+// Test is one test of the configuration.
+type Test struct {
+	Name string `koanf:"-id"`
+	// What a program would hand in: the keys of an event on the events socket, checked by the same code. Without `timestamp` and `entry.created_at` they are `2025-01-01T00:00:00Z`, without `id` the event's id is `evt_test`.
+	Event JSON `koanf:"event" example:"{event: entry.created, helper: expenses, entry: {id: lunch-1, data: {amount: 42.5}}}"`
+	// What has to become of it.
+	Expect Expectation `koanf:"expect"`
+}
+
+// Expectation is what a test expects.
+type Expectation struct {
+	// Webhooks that get a delivery, exactly these in any order: a word or a list; `[]` is none. When absent, only `deliveries` counts.
+	Webhooks []string `koanf:"webhooks" kind:"words" max:"4096" example:"[expenses.backend]"`
+	// The event is refused: `true`, or the code of the refusal.
+	Rejected string `koanf:"rejected" kind:"rejected" enum:"unknown_field,missing_field,wrong_type,too_long,bad_id,bad_time,unknown_event,field_type,unknown_helper,too_deep" example:"field_type"`
+	// Requests that are made, by webhook.
+	Deliveries []ExpectedDelivery `koanf:"deliveries" ids:"webhook" max:"4096"`
+}
+
+// ExpectedDelivery is what a test expects of one request. The delivery's id is
+// del_test and the attempt the first.
+type ExpectedDelivery struct {
+	Webhook string `koanf:"-id"`
+	// Headers that the request has, with exactly these values; it may have others. The values are treated as secrets. The delivery's id is `del_test`, the attempt the first.
+	Headers []Header `koanf:"headers" ids:"header" max:"100" example:"{X-Peanuts-Event: entry.created}"`
+	// The exact bytes of the body.
+	Body string `koanf:"body" example:"'{\"event\":\"entry.deleted\"}'"`
+	// What the body contains: each key of a map with this value, whatever else is there; lists entry by entry, of the same length; numbers by their value.
+	JSON JSON `koanf:"json" example:"{entry: {data: {amount: 42.5}}}"`
+	// Value of the header with the first signature. For the scheme standard the time is `2025-01-01T00:00:00Z` and the message's id `del_test`.
+	Signature string `koanf:"signature" example:"sha256=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd"`
 }

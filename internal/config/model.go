@@ -22,7 +22,8 @@ type kind uint8
 const (
 	kindObject     kind = iota + 1 // a map with known keys
 	kindMap                        // a map whose keys the operator chooses
-	kindAny                        // a map with anything in it
+	kindAny                        // a map with anything in it, secrets too
+	kindJSON                       // a map with anything in it, kept as JSON
 	kindList                       // a list
 	kindWords                      // a word or a list of words
 	kindSignatures                 // none, or a list
@@ -35,8 +36,9 @@ const (
 	kindAutoSize // a size or auto
 	kindShare    // a percentage or a size
 	kindMode
-	kindEvent  // an event type
-	kindSHA256 // 64 hex digits
+	kindEvent    // an event type
+	kindSHA256   // 64 hex digits
+	kindRejected // true, false or a code
 	kindSecret
 	kindURL // a secret of which scheme and host may be shown
 )
@@ -139,6 +141,8 @@ func (b builder) object(t reflect.Type, name string) *key {
 func (b builder) value(t reflect.Type, tag reflect.StructTag) *key {
 	k := &key{}
 	switch {
+	case t == reflect.TypeFor[JSON]():
+		k.kind = kindJSON
 	case t == reflect.TypeFor[Signatures]():
 		k.kind, k.elem = kindSignatures, b.object(reflect.TypeFor[Signature](), "")
 	case tag.Get("kind") == "words":
@@ -188,7 +192,7 @@ func (k *key) tags(tag reflect.StructTag) {
 
 // scalarKind is 0 when t is not written as one scalar.
 func scalarKind(t reflect.Type, tag reflect.StructTag) kind {
-	named := map[string]kind{"size": kindSize, "autosize": kindAutoSize, "event": kindEvent, "sha256": kindSHA256, "url": kindURL}
+	named := map[string]kind{"size": kindSize, "autosize": kindAutoSize, "event": kindEvent, "sha256": kindSHA256, "url": kindURL, "rejected": kindRejected}
 	switch {
 	case named[tag.Get("kind")] != 0:
 		return named[tag.Get("kind")]
@@ -220,6 +224,10 @@ func idForms(ids string) (form *regexp.Regexp, words, code string) {
 		return headerForm, "a header name consists of letters, digits and !#$%&'*+-.^_`|~", codeBadHeader
 	case "field":
 		return fieldForm, "a field name has 1 to 256 characters and no control characters", codeBadID
+	case "test":
+		return fieldForm, "a test's name has 1 to 256 characters and no control characters", codeBadID
+	case "webhook":
+		return webhookForm, "a webhook is named by its helper and itself: expenses.backend", codeBadID
 	case "notice":
 		return noticeForm, "the events are " + strings.Join(noticeEvents(), ", "), codeUnknownEvent
 	}

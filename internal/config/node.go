@@ -80,7 +80,7 @@ func nodeType(n *yaml.Node) string {
 // wants says what a value of k is, with an article.
 func (k *key) wants() string {
 	switch k.kind {
-	case kindObject, kindMap, kindAny:
+	case kindObject, kindMap, kindAny, kindJSON:
 		return "a map"
 	case kindList:
 		return "a list"
@@ -108,6 +108,8 @@ func (k *key) wants() string {
 		return "an event type such as user.created"
 	case kindSHA256:
 		return "64 hexadecimal digits"
+	case kindRejected:
+		return "true, false or one of " + strings.Join(k.enum, ", ")
 	}
 	return "text"
 }

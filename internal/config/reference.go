@@ -86,7 +86,7 @@ func writeSections(b *strings.Builder, k *key, path string) {
 	}
 	switch k.kind {
 	case kindMap:
-		path += ".<id>"
+		path += "." + placeholder(k)
 	case kindSignatures:
 		path += "[]"
 	}
@@ -98,6 +98,17 @@ func writeSections(b *strings.Builder, k *key, path string) {
 	for _, f := range keys.fields {
 		writeSections(b, f, path+"."+f.name)
 	}
+}
+
+// placeholder stands for the key of an entry of a map.
+func placeholder(k *key) string {
+	switch k.ids {
+	case "test":
+		return "<name>"
+	case "webhook":
+		return "<helper.webhook>"
+	}
+	return "<id>"
 }
 
 func writeSection(b *strings.Builder, title, doc string, keys *key) {
@@ -153,13 +164,17 @@ func typeText(k *key) string {
 		return "map, see below"
 	case kindMap:
 		switch {
+		case k.ids == "test":
+			return "map by name, see below"
+		case k.ids == "webhook":
+			return "map by webhook, see below"
 		case section(k) != nil:
 			return "map by id, see below"
 		case k.ids == "header":
 			return "map of header name to text"
 		}
 		return "map of name to " + typeText(k.elem)
-	case kindAny:
+	case kindAny, kindJSON:
 		return "map"
 	case kindList:
 		return atMost(k, "list of "+plural(typeText(k.elem)))
@@ -171,6 +186,8 @@ func typeText(k *key) string {
 		return "`" + strings.Join(k.enum, "`, `") + "`"
 	case kindBool:
 		return "`true`, `false`"
+	case kindRejected:
+		return "`true`, `false`, `" + strings.Join(k.enum, "`, `") + "`"
 	case kindInt:
 		return "number" + limits
 	case kindDuration:

@@ -68,6 +68,7 @@ const (
 	codeUnknownSink     = "unknown_sink"
 	codeBadPlugin       = "bad_plugin"
 	codeBadTLS          = "bad_tls"
+	codeBadTest         = "bad_test"
 	codeInternal        = "internal"
 )
 

@@ -57,6 +57,7 @@ var (
 	idForm       = regexp.MustCompile(idPattern)
 	headerForm   = regexp.MustCompile(headerPattern)
 	fieldForm    = regexp.MustCompile(`^[^\x00-\x1f\x7f]{1,256}$`)
+	webhookForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}$`)
 	noticeForm   = regexp.MustCompile(`^relay\.(webhook\.failing|webhook\.recovered|delivery\.failed)$`)
 	decimalForm  = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
 )

@@ -93,7 +93,7 @@ func (g *schemaGenerator) schema(k *key, root bool) object {
 			o = append(o, member{"maxProperties", k.most})
 		}
 		return append(o, member{"additionalProperties", g.schema(k.elem, false)})
-	case kindAny:
+	case kindAny, kindJSON:
 		return object{{"type", []string{"object", "null"}}}
 	case kindList:
 		return g.list(k)
@@ -184,6 +184,8 @@ func scalarSchema(k *key) object {
 		return words(k.enum...)
 	case kindBool:
 		return object{{"type", "boolean"}}
+	case kindRejected:
+		return object{{"anyOf", []object{{{"type", "boolean"}}, words(k.enum...)}}}
 	case kindInt:
 		low, high := bounds(k)
 		return object{{"type", "integer"}, {"minimum", low}, {"maximum", min(high, math.MaxUint32)}}

@@ -155,6 +155,9 @@ func document(path, value string) string {
 	var b strings.Builder
 	names := strings.Split(strings.ReplaceAll(path, "<id>", "h"), ".")
 	for i, name := range names {
+		if i > 0 && names[i-1] == "deliveries" {
+			name = "h.w" // the id of a webhook
+		}
 		if list, ok := strings.CutSuffix(name, "[]"); ok {
 			if names[i+1] != "scheme" {
 				value = "[{scheme: hex, " + names[i+1] + ": " + value + "}]"

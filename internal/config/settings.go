@@ -7,17 +7,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// settings turns the settings of a plugin into plain values. Which of them are
-// secrets only the plugin knows, so all are treated so.
-func (p *nodeParser) settings(n *yaml.Node, at *place, path []string) (any, *place, bool) {
-	v, ok := p.free(n, at, path, 0)
+// free turns a map with keys that only somebody else knows into plain values,
+// how says what a frame may show of them: in the settings of a plugin each may
+// be a secret.
+func (p *nodeParser) free(n *yaml.Node, at *place, path []string, how shown) (any, *place, bool) {
+	v, ok := p.freeValue(n, at, path, how, 0)
 	return v, at, ok
 }
 
-func (p *nodeParser) free(n *yaml.Node, at *place, path []string, depth int) (any, bool) {
+func (p *nodeParser) freeValue(n *yaml.Node, at *place, path []string, how shown, depth int) (any, bool) {
 	if depth > maxDepth {
 		p.src.hide(n)
-		p.report(Finding{Code: codeBadValue, Message: fmt.Sprintf("settings are nested more than %d deep", maxDepth)}, at, path, true)
+		p.report(Finding{Code: codeBadValue, Message: fmt.Sprintf("values are nested more than %d deep", maxDepth)}, at, path, true)
 		return nil, false
 	}
 	good := true
@@ -29,8 +30,8 @@ func (p *nodeParser) free(n *yaml.Node, at *place, path []string, depth int) (an
 			return nil, child
 		}
 		defer leave()
-		p.src.note(child.val, showRef)
-		value, ok := p.free(child.val, child, under(path, name), depth+1)
+		p.src.note(child.val, how)
+		value, ok := p.freeValue(child.val, child, under(path, name), how, depth+1)
 		good = good && ok
 		return value, child
 	}

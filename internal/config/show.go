@@ -42,6 +42,8 @@ func (s shower) show(k *key, v reflect.Value, path []string) *yaml.Node {
 			return nil
 		}
 		return showFree(v.Interface())
+	case kindJSON:
+		return s.json(v.String(), path)
 	case kindSignatures:
 		if signatures := v.Interface().(Signatures); signatures.None {
 			return text("none")
@@ -73,7 +75,11 @@ func (s shower) object(k *key, v reflect.Value, path []string) *yaml.Node {
 	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range k.fields {
-		if n := s.show(f, v.FieldByName(f.field), under(path, f.name)); n != nil {
+		value := v.FieldByName(f.field)
+		if f.kind == kindString && !f.hasDflt && value.String() == "" {
+			continue // an empty text would mean something
+		}
+		if n := s.show(f, value, under(path, f.name)); n != nil {
 			m.Content = append(m.Content, text(f.name), n)
 		}
 	}
@@ -144,6 +150,13 @@ func showScalar(k *key, v any) *yaml.Node {
 	case bool:
 		return plain(strconv.FormatBool(v))
 	case string:
+		switch {
+		case k.kind != kindRejected:
+		case v == "":
+			return nil
+		case v == "true" || v == "false":
+			return plain(v)
+		}
 		return text(v)
 	}
 	return nil

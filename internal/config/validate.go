@@ -61,6 +61,9 @@ func (l *loader) validate(c *Config) {
 	for i := range c.Helpers {
 		l.validateHelper(c, &c.Helpers[i])
 	}
+	for i := range c.Tests {
+		l.validateTest(&c.Tests[i])
+	}
 	if path := []string{"helpers"}; len(c.Helpers) == 0 && !l.failedBelow(path) {
 		l.problem(path, Finding{Severity: SeverityWarning, Code: codeNoHelpers, Message: "there are no helpers, so every event will be refused"})
 	}

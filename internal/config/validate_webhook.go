@@ -244,7 +244,7 @@ func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path [
 		item := under(at, strconv.Itoa(i))
 		l.validateSignatureHeader(s, under(item, "header"))
 		clash := false
-		for _, name := range signing.HeaderNames(spec(s)) {
+		for _, name := range signing.HeaderNames(s.Spec()) {
 			clash = clash || taken[strings.ToLower(name)]
 			taken[strings.ToLower(name)] = true
 		}
@@ -259,15 +259,11 @@ func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path [
 	}
 }
 
-func spec(s Signature) signing.Spec {
-	return signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
-}
-
 // validateSignatureHeader leaves it to package signing which headers can carry a
 // signature.
 func (l *loader) validateSignatureHeader(s Signature, path []string) {
 	switch {
-	case s.Header == "" || signing.HeaderNames(spec(s)) != nil:
+	case s.Header == "" || signing.HeaderNames(s.Spec()) != nil:
 	case !headerForm.MatchString(s.Header):
 		l.problem(path, Finding{Code: codeBadHeader, Message: l.named(path, s.Header, "this") + " is not a header name"})
 	case signing.HeaderNames(signing.Spec{Scheme: signing.Hex, Header: s.Header}) != nil:

@@ -7,6 +7,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
+	"github.com/peanutsapp/peanuts-relay/internal/signing"
 )
 
 // SinkHTTP is the built-in sink.
@@ -145,6 +146,52 @@ func (h *Helper) eventName(word string) string {
 		return word
 	}
 	return ""
+}
+
+// ForEvents is the helper as events are read and payloads written for it.
+func (h *Helper) ForEvents() event.Helper {
+	out := event.Helper{ID: h.ID, Name: h.Name, Command: h.Command, Events: h.Events}
+	for _, f := range h.Fields {
+		out.Fields = append(out.Fields, event.Field{Name: f.Name, Type: event.FieldType(f.Type)})
+	}
+	return out
+}
+
+// Takes are the types of events that the webhook gets; nil = all.
+func (w *Webhook) Takes() map[string]bool {
+	if w.Events == nil {
+		return nil
+	}
+	takes := make(map[string]bool, len(w.Events))
+	for _, name := range w.Events {
+		takes[name] = true
+	}
+	return takes
+}
+
+// PayloadFormat is Format as package event numbers it.
+func (w *Webhook) PayloadFormat() event.Format {
+	if w.Format == "event" {
+		return event.FormatEvent
+	}
+	return event.FormatPeanuts
+}
+
+// Spec is the signature as package signing has it.
+func (s Signature) Spec() signing.Spec {
+	return signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
+}
+
+// Signer makes what signs the webhook's requests; nil for SignaturesNone.
+func (w *Webhook) Signer() (*signing.Signer, error) {
+	if w.SignaturesNone {
+		return nil, nil
+	}
+	specs := make([]signing.Spec, len(w.Signatures))
+	for i, s := range w.Signatures {
+		specs[i] = s.Spec()
+	}
+	return signing.New(specs, w.Secrets)
 }
 
 // ShownURL is where the webhook posts to as it may be shown: references as the

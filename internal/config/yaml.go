@@ -77,13 +77,15 @@ func (p *nodeParser) value(k *key, n, keyNode *yaml.Node, path []string) (value 
 		return nil, at, false
 	}
 	switch {
-	case isNull(n) && (k.kind == kindMap || k.kind == kindObject || k.kind == kindAny):
+	case isNull(n) && (k.kind == kindMap || k.kind == kindObject || k.kind == kindAny || k.kind == kindJSON):
 		at.children = map[string]*place{}
 		return map[string]any{}, at, true
 	case k.kind == kindObject && n.Kind == yaml.MappingNode, k.kind == kindMap && n.Kind == yaml.MappingNode:
 		return p.mapping(k, n, at, path)
 	case k.kind == kindAny && n.Kind == yaml.MappingNode:
-		return p.settings(n, at, path)
+		return p.free(n, at, path, showRef)
+	case k.kind == kindJSON && n.Kind == yaml.MappingNode:
+		return p.free(n, at, path, showAll)
 	case (k.kind == kindList || k.kind == kindWords || k.kind == kindSignatures) && n.Kind == yaml.SequenceNode:
 		return p.list(k, n, at, path)
 	case k.kind >= kindWords && n.Kind == yaml.ScalarNode:

@@ -59,6 +59,18 @@ var skipNames = []string{SkipDisabled: "disabled", SkipNotSelected: "event_not_s
 
 func (r SkipReason) String() string { return name(skipNames, r) }
 
+// Skip says why an event of type typ makes no delivery for a webhook; 0 = it
+// makes one. takes are the types that the webhook wants, nil is all.
+func Skip(enabled bool, takes map[string]bool, typ string) SkipReason {
+	switch {
+	case !enabled:
+		return SkipDisabled
+	case takes != nil && !takes[typ]:
+		return SkipNotSelected
+	}
+	return 0
+}
+
 // Outcome is what a sink says of one attempt. It does not decide what happens
 // next; package retry does.
 type Outcome uint8

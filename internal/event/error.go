@@ -26,6 +26,8 @@ const (
 	CodeBadTime      = "bad_time"      // not RFC 3339, or outside the years 0000 to 9999
 	CodeUnknownEvent = "unknown_event" // a type that the helper does not know
 	CodeFieldType    = "field_type"    // a value that contradicts the helper's fields
+
+	CodeUnknownHelper = "unknown_helper" // a helper that is not configured
 )
 
 const (

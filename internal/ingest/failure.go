@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -16,36 +13,33 @@ import (
 // Codes of refusals, beside those of package event. They are part of the
 // answers and never change.
 const (
-	CodeBadKey        = "bad_idempotency_key"    // 400: the Idempotency-Key header is not one key
-	CodeIncomplete    = "incomplete_body"        // 400: the body ended before its announced end, or its framing is broken
-	CodePeer          = "peer_not_allowed"       // 403
-	CodeNotFound      = "not_found"              // 404
-	CodeMethod        = "method_not_allowed"     // 405
-	CodeTimeout       = "timeout"                // 408: no byte for the stall timeout
-	CodeConflict      = "idempotency_conflict"   // 409: the key came with another event before
-	CodeTooLarge      = "too_large"              // 413
-	CodeMediaType     = "unsupported_media_type" // 415
-	CodeUnknownHelper = "unknown_helper"         // 422
-	CodeKeyMismatch   = "idempotency_mismatch"   // 422: header and body name different ids
-	CodeQueueFull     = "queue_full"             // 429
-	CodeQueueStopped  = "queue_stopped"          // 503: storage error, the daemon restarts
-	CodeUnavailable   = "unavailable"            // 503: the queue cannot take events for another reason
-	CodeClientGone    = "client_gone"            // 503, unseen: the client left before the store was asked
-	CodeBusy          = "busy"                   // 503: too many large bodies at once
-	CodeTooManyConns  = "too_many_connections"   // 503
-	CodeShuttingDown  = "shutting_down"          // 503
-	CodeNoSpace       = "no_space"               // 507
+	CodeBadKey       = "bad_idempotency_key"    // 400: the Idempotency-Key header is not one key
+	CodeIncomplete   = "incomplete_body"        // 400: the body ended before its announced end, or its framing is broken
+	CodePeer         = "peer_not_allowed"       // 403
+	CodeNotFound     = "not_found"              // 404
+	CodeMethod       = "method_not_allowed"     // 405
+	CodeTimeout      = "timeout"                // 408: no byte for the stall timeout
+	CodeConflict     = "idempotency_conflict"   // 409: the key came with another event before
+	CodeTooLarge     = "too_large"              // 413
+	CodeMediaType    = "unsupported_media_type" // 415
+	CodeKeyMismatch  = "idempotency_mismatch"   // 422: header and body name different ids
+	CodeQueueFull    = "queue_full"             // 429
+	CodeQueueStopped = "queue_stopped"          // 503: storage error, the daemon restarts
+	CodeUnavailable  = "unavailable"            // 503: the queue cannot take events for another reason
+	CodeClientGone   = "client_gone"            // 503, unseen: the client left before the store was asked
+	CodeBusy         = "busy"                   // 503: too many large bodies at once
+	CodeTooManyConns = "too_many_connections"   // 503
+	CodeShuttingDown = "shutting_down"          // 503
+	CodeNoSpace      = "no_space"               // 507
 )
 
 // codes lists every code there is, so that each is counted from the start.
 func codes() []string {
 	return []string{
-		event.CodeInvalidJSON, event.CodeInvalidUTF8, event.CodeDuplicateKey, event.CodeTooDeep, event.CodeUnknownField, event.CodeMissingField, event.CodeWrongType, event.CodeTooLong, event.CodeBadID, event.CodeBadTime, event.CodeUnknownEvent, event.CodeFieldType,
-		CodeBadKey, CodeIncomplete, CodePeer, CodeNotFound, CodeMethod, CodeTimeout, CodeConflict, CodeTooLarge, CodeMediaType, CodeUnknownHelper, CodeKeyMismatch, CodeQueueFull, CodeQueueStopped, CodeUnavailable, CodeClientGone, CodeBusy, CodeTooManyConns, CodeShuttingDown, CodeNoSpace,
+		event.CodeInvalidJSON, event.CodeInvalidUTF8, event.CodeDuplicateKey, event.CodeTooDeep, event.CodeUnknownField, event.CodeMissingField, event.CodeWrongType, event.CodeTooLong, event.CodeBadID, event.CodeBadTime, event.CodeUnknownEvent, event.CodeFieldType, event.CodeUnknownHelper,
+		CodeBadKey, CodeIncomplete, CodePeer, CodeNotFound, CodeMethod, CodeTimeout, CodeConflict, CodeTooLarge, CodeMediaType, CodeKeyMismatch, CodeQueueFull, CodeQueueStopped, CodeUnavailable, CodeClientGone, CodeBusy, CodeTooManyConns, CodeShuttingDown, CodeNoSpace,
 	}
 }
-
-const mostHelpersInAnswer = 20
 
 // How long to wait before trying again, in seconds.
 const (
@@ -113,25 +107,6 @@ func ofQueue(err error) *failure {
 func shuttingDown() *failure {
 	return fail(http.StatusServiceUnavailable, CodeShuttingDown,
 		"the daemon is stopping; nothing of this was taken; try again when it is back").after(retryRestart)
-}
-
-func unknownHelper(id string, c *Catalog) *failure {
-	known := slices.Sorted(maps.Keys(c.Helpers))
-	message := fmt.Sprintf("helper %q does not exist", id)
-	if meant := event.Suggest(id, known); meant != "" {
-		message += fmt.Sprintf("; did you mean %q?", meant)
-	}
-	more := ""
-	if len(known) > mostHelpersInAnswer {
-		more = fmt.Sprintf(" and %d more", len(known)-mostHelpersInAnswer)
-		known = known[:mostHelpersInAnswer]
-	}
-	if len(known) == 0 {
-		message += "; no helper is configured"
-	} else {
-		message += "; configured: " + strings.Join(known, ", ") + more
-	}
-	return fail(http.StatusUnprocessableEntity, CodeUnknownHelper, "%s", message).of("helper")
 }
 
 func tooLarge(what string, limit int64) *failure {

@@ -40,21 +40,13 @@ func unset() time.Time { return time.Date(20000, time.January, 1, 0, 0, 0, 0, ti
 // prepare makes the queue's event of one body, or sets it.failure. key is the
 // Idempotency-Key header's; scratch is lent and comes back grown.
 func (s *Server) prepare(it *item, body []byte, key string, scratch []byte) []byte {
-	in, err := event.Parse(body, unset())
+	catalog := s.o.Catalog()
+	in, err := event.Read(body, unset(), catalog)
 	if err != nil {
 		it.failure = ofEvent(err)
 		return scratch
 	}
-	catalog := s.o.Catalog()
 	h := catalog.Helpers[in.HelperID]
-	if h == nil {
-		it.failure = unknownHelper(in.HelperID, catalog)
-		return scratch
-	}
-	if err := in.Check(&h.Helper); err != nil {
-		it.failure = ofEvent(err)
-		return scratch
-	}
 	if key != "" && in.ID != "" && key != in.ID {
 		it.failure = fail(http.StatusUnprocessableEntity, CodeKeyMismatch,
 			"id is %q and the Idempotency-Key header is %q; send one of them, or both alike", in.ID, key).of("id")
@@ -84,12 +76,8 @@ func (s *Server) prepare(it *item, body []byte, key string, scratch []byte) []by
 func (it *item) match(in *event.Input, scratch []byte) []byte {
 	for i := range it.helper.Webhooks {
 		w := &it.helper.Webhooks[i]
-		switch {
-		case !w.Enabled:
-			it.skipped = append(it.skipped, queue.Skip{Lane: w.Lane, Reason: delivery.SkipDisabled})
-			continue
-		case w.Events != nil && !w.Events[in.Type]:
-			it.skipped = append(it.skipped, queue.Skip{Lane: w.Lane, Reason: delivery.SkipNotSelected})
+		if reason := delivery.Skip(w.Enabled, w.Events, in.Type); reason != 0 {
+			it.skipped = append(it.skipped, queue.Skip{Lane: w.Lane, Reason: reason})
 			continue
 		}
 		it.deliveries = append(it.deliveries, queue.NewDelivery{Lane: w.Lane, Format: queue.Format(w.Format)})

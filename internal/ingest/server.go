@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,6 +89,17 @@ type Options struct {
 type Catalog struct {
 	Helpers map[string]*Helper
 }
+
+// Helper implements [event.Helpers].
+func (c *Catalog) Helper(id string) *event.Helper {
+	if h := c.Helpers[id]; h != nil {
+		return &h.Helper
+	}
+	return nil
+}
+
+// HelperIDs implements [event.Helpers].
+func (c *Catalog) HelperIDs() []string { return slices.Collect(maps.Keys(c.Helpers)) }
 
 // Helper is a helper and its webhooks, in the order in which answers list them.
 type Helper struct {

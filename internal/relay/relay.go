@@ -298,6 +298,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnReady:           r.onReady,
 		OnChange:          r.onChange,
 		OnFatal:           r.onFatal,
+		Busy:              r.dispatcher.busy,
 	}
 }
 

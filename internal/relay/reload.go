@@ -8,6 +8,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
 	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
+	"github.com/peanutsapp/peanuts-relay/internal/configtest"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 )
@@ -97,6 +98,11 @@ func (r *relay) load(files []config.File) (*config.Config, *config.Report) {
 	if cfg == nil {
 		return nil, report
 	}
+	severity := config.SeverityWarning
+	if cfg.Reload.RequireTests {
+		severity = config.SeverityError
+	}
+	configtest.Run(cfg, report, severity)
 	if report.Err() != nil {
 		return nil, report
 	}

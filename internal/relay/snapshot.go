@@ -15,7 +15,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
-	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -85,7 +84,7 @@ func sameSink(a, b config.Webhook) bool {
 
 // open makes the sink.
 func (w *webhook) open(allow *egress.Policy) (err error) {
-	if w.signer, err = signerOf(&w.Webhook); err != nil {
+	if w.signer, err = w.Signer(); err != nil {
 		return err
 	}
 	o := httpsink.Options{URL: w.URL, Signer: w.signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: allow,
@@ -183,48 +182,19 @@ func identity(w *config.Webhook) queue.LaneIdentity {
 	return id
 }
 
-func signerOf(w *config.Webhook) (*signing.Signer, error) {
-	if w.SignaturesNone {
-		return nil, nil
-	}
-	var specs []signing.Spec
-	for _, s := range w.Signatures {
-		specs = append(specs, signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header})
-	}
-	return signing.New(specs, w.Secrets)
-}
-
 // catalog is the helpers as the events socket sees them, without webhooks yet.
 func catalog(cfg *config.Config) *ingest.Catalog {
 	c := &ingest.Catalog{Helpers: make(map[string]*ingest.Helper, len(cfg.Helpers))}
 	for i := range cfg.Helpers {
 		h := &cfg.Helpers[i]
-		in := &ingest.Helper{Helper: event.Helper{ID: h.ID, Name: h.Name, Command: h.Command, Events: h.Events}}
-		for _, f := range h.Fields {
-			in.Fields = append(in.Fields, event.Field{Name: f.Name, Type: event.FieldType(f.Type)})
-		}
-		c.Helpers[h.ID] = in
+		c.Helpers[h.ID] = &ingest.Helper{Helper: h.ForEvents()}
 	}
 	return c
 }
 
 // listening is the webhook as events are matched with it.
 func listening(w *config.Webhook, lane queue.Lane) ingest.Webhook {
-	in := ingest.Webhook{Name: w.ID, Lane: lane, Format: formatOf(w), Enabled: w.Enabled}
-	if w.Events != nil {
-		in.Events = make(map[string]bool, len(w.Events))
-		for _, e := range w.Events {
-			in.Events[e] = true
-		}
-	}
-	return in
-}
-
-func formatOf(w *config.Webhook) event.Format {
-	if w.Format == "event" {
-		return event.FormatEvent
-	}
-	return event.FormatPeanuts
+	return ingest.Webhook{Name: w.ID, Lane: lane, Format: w.PayloadFormat(), Enabled: w.Enabled, Events: w.Takes()}
 }
 
 // shown is the webhook as anybody with access to the admin socket may see it.
@@ -245,8 +215,7 @@ func shown(w *config.Webhook, h *ingest.Helper, signer *signing.Signer) rest.Web
 		return out
 	}
 	for _, s := range w.Signatures {
-		spec := signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
-		out.Signatures = append(out.Signatures, rest.Signature{Scheme: s.Scheme, Headers: signing.HeaderNames(spec)})
+		out.Signatures = append(out.Signatures, rest.Signature{Scheme: s.Scheme, Headers: signing.HeaderNames(s.Spec())})
 	}
 	return out
 }

@@ -83,7 +83,7 @@ func (r *relay) sample(webhook, eventType string) (*delivery.Outbound, error) {
 		return nil, err
 	}
 	eventID := "evt_test_" + unique
-	payload, _ := event.Encode(nil, in, &h.Helper, formatOf(&w.Webhook), eventID)
+	payload, _ := event.Encode(nil, in, &h.Helper, w.PayloadFormat(), eventID)
 	return &delivery.Outbound{DeliveryID: "del_test_" + unique, EventID: eventID, EventType: eventType, EntryID: in.EntryID,
 		Webhook: webhook, Attempt: 1, Test: true, Payload: payload}, nil
 }
