@@ -398,3 +398,33 @@ expenses.back discards them
 		t.Errorf("got\n%s", stdout)
 	}
 }
+
+// An operator who broke the file asks what is wrong, and the file cannot say
+// where the daemon listens.
+func TestADaemonIsFoundThroughABrokenFile(t *testing.T) {
+	dir := shortTempDir(t)
+	path := filepath.Join(dir, "config.yaml")
+	stub := &adminStub{answers: map[string]any{"GET /v1/status": rest.Status{State: "degraded", Config: rest.Config{Path: path}}}}
+	socket := stub.start(t)
+	if err := os.WriteFile(path, []byte("listen:\n  admin: "+socket+"\nhelpers: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := runMain(t, Streams{Now: testNow}, "status", "--config", path)
+	if code != 0 || !strings.HasPrefix(stdout, "state       degraded\n") {
+		t.Errorf("exit status %d, %s%s", code, stdout, stderr)
+	}
+	if !strings.HasPrefix(stderr, "warning: ") || !strings.HasSuffix(stderr, "; asking the daemon at "+socket+"\n") {
+		t.Errorf("stderr %q", stderr)
+	}
+	// A daemon of another file is not the one that is meant.
+	stub.answers["GET /v1/status"] = rest.Status{Config: rest.Config{Path: filepath.Join(dir, "other.yaml")}}
+	code, _, stderr = runMain(t, Streams{}, "drop", "expenses.old", "--yes", "--config", path)
+	if code != ExitConfig || !strings.Contains(stderr, "find the daemon's socket") {
+		t.Errorf("exit status %d, %s", code, stderr)
+	}
+	for _, asked := range stub.requests() {
+		if asked != "GET /v1/status" {
+			t.Errorf("the wrong daemon was asked %q", asked)
+		}
+	}
+}
