@@ -97,8 +97,7 @@ type Options struct {
 	Catalog    func() *Catalog
 	// Status gives what only the composition root knows; State, Ingest, Webhooks,
 	// Replays and the counters of Queue are filled in by the API. Reasons of the
-	// root make the state degraded; those that follow from Config.State are added
-	// by the API.
+	// root make the state degraded.
 	Status func() rest.Status
 	// Ingest counts what came in. Its Rejected has one element for every reason
 	// there is, those at 0 included.

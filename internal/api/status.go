@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
@@ -35,8 +34,7 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 			s.Replays++
 		}
 	}
-	s.Reasons = append(list(s.Reasons), configReasons(&s.Config)...)
-	s.Reasons = append(s.Reasons, reasons(&stats, lanes)...)
+	s.Reasons = append(list(s.Reasons), reasons(&stats, lanes)...)
 	if s.State == "" {
 		s.State = rest.StateOK
 		if len(s.Reasons) > 0 {
@@ -58,18 +56,6 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 		q.Counts.InFlight += l.Counts.InFlight
 		q.Counts.Held += l.Counts.Held
 	}
-}
-
-// configReasons are why what runs is not what the files say. What is wrong with
-// them is in LastReload.
-func configReasons(c *rest.Config) []string {
-	switch c.State {
-	case rest.ConfigRejected:
-		return []string{fmt.Sprintf("the configuration files are invalid: generation %d goes on running", c.Generation)}
-	case rest.ConfigLastKnownGood:
-		return []string{fmt.Sprintf("the configuration files are invalid: the last known good ones run, generation %d", c.Generation)}
-	}
-	return nil
 }
 
 // reasons are why the daemon does less than it should.

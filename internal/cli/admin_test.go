@@ -37,7 +37,9 @@ func (s *adminStub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch v := answer.(type) {
 	case refusedWith:
 		w.WriteHeader(v.status)
-		answer = rest.Error{Error: rest.ErrorBody{Code: v.code, Message: v.message}}
+		answer = rest.Error{Error: rest.ErrorBody{Code: v.code, Message: v.message, Findings: v.findings}}
+	case rejectedReload:
+		w.WriteHeader(http.StatusUnprocessableEntity)
 	case stream:
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, string(v))
@@ -53,7 +55,11 @@ func (s *adminStub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type refusedWith struct {
 	status        int
 	code, message string
+	findings      []rest.Finding
 }
+
+// rejectedReload is a result that is answered as a refusal.
+type rejectedReload rest.ReloadResult
 
 // stream is the text of server-sent events.
 type stream string
@@ -333,7 +339,7 @@ func TestAnEventIsExplained(t *testing.T) {
 func TestRetryGoesOnAfterARefusal(t *testing.T) {
 	stub := &adminStub{answers: map[string]any{
 		"POST /v1/deliveries/del_a/retry": rows()[2],
-		"POST /v1/deliveries/del_b/retry": refusedWith{409, rest.CodeInFlight, "delivery del_b is being attempted"},
+		"POST /v1/deliveries/del_b/retry": refusedWith{409, rest.CodeInFlight, "delivery del_b is being attempted", nil},
 		"DELETE /v1/deliveries/del_b":     rows()[1],
 	}}
 	stdout, stderr := ask(t, stub, 0, ExitTryAgain, "retry", "del_b", "del_a")
@@ -419,13 +425,13 @@ func TestRefusalsHaveTheirExitStatus(t *testing.T) {
 		answer refusedWith
 		code   int
 	}{
-		{refusedWith{404, rest.CodeNotFound, "no delivery"}, ExitFailure},
-		{refusedWith{400, rest.CodeBadRequest, "bad"}, ExitUsage},
-		{refusedWith{403, "", "no"}, ExitPermission},
-		{refusedWith{410, rest.CodePayloadExpired, "gone"}, ExitFailure},
-		{refusedWith{429, rest.CodeTooMany, "many"}, ExitTryAgain},
-		{refusedWith{503, rest.CodeUnavailable, "stopping"}, ExitTryAgain},
-		{refusedWith{500, rest.CodeInternal, "broken"}, ExitFailure},
+		{refusedWith{404, rest.CodeNotFound, "no delivery", nil}, ExitFailure},
+		{refusedWith{400, rest.CodeBadRequest, "bad", nil}, ExitUsage},
+		{refusedWith{403, "", "no", nil}, ExitPermission},
+		{refusedWith{410, rest.CodePayloadExpired, "gone", nil}, ExitFailure},
+		{refusedWith{429, rest.CodeTooMany, "many", nil}, ExitTryAgain},
+		{refusedWith{503, rest.CodeUnavailable, "stopping", nil}, ExitTryAgain},
+		{refusedWith{500, rest.CodeInternal, "broken", nil}, ExitFailure},
 	} {
 		stub := &adminStub{answers: map[string]any{"GET /v1/deliveries/del_x": c.answer}}
 		_, stderr := ask(t, stub, 0, c.code, "delivery", "del_x")

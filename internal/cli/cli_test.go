@@ -81,8 +81,8 @@ func TestEveryCommandsHelpStartsWithTwoExamplesOfIt(t *testing.T) {
 }
 
 func TestTheCommandsAreThoseOfThisVersion(t *testing.T) {
-	want := []string{"check", "completion", "config", "config schema", "config show", "deliveries", "delivery", "drop", "event", "help", "man",
-		"receive", "replay", "retry", "send", "serve", "status", "test", "verify", "version", "webhooks"}
+	want := []string{"check", "completion", "config", "config history", "config rollback", "config schema", "config show", "deliveries", "delivery",
+		"disable", "drop", "enable", "event", "help", "man", "plan", "receive", "reload", "replay", "retry", "send", "serve", "status", "test", "verify", "version", "webhooks"}
 	var got []string
 	walk((&app{}).root(), func(c *cobra.Command) {
 		if c.HasParent() {
@@ -120,6 +120,7 @@ func TestExamplesUseFlagsThatExist(t *testing.T) {
 				}
 				for _, word := range rest {
 					name, isFlag := strings.CutPrefix(word, "--")
+					name, _, _ = strings.Cut(name, "=")
 					if isFlag && target.Flags().Lookup(name) == nil && target.InheritedFlags().Lookup(name) == nil {
 						t.Errorf("%s: %q uses a flag that %q has not", c.CommandPath(), line, target.CommandPath())
 					}

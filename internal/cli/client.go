@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -68,7 +70,46 @@ func (a *app) adminSocket() (string, error) {
 		return a.admin, nil
 	}
 	_, admin, err := a.listeners("--admin")
+	if exitCode(err) == ExitConfig {
+		if socket, ok := a.runningSocket(); ok {
+			fmt.Fprintf(a.Err, "%s %v; asking the daemon at %s\n", a.errStyle().warn("warning:"), rootCause(err), socket)
+			return socket, nil
+		}
+	}
 	return admin, err
+}
+
+// probeTimeout bounds the question which files a daemon has.
+const probeTimeout = 5 * time.Second
+
+// runningSocket finds the socket of a daemon that goes on while its files do not
+// say where: when they are broken the command line is needed most. Only the
+// daemon of these very files will do.
+func (a *app) runningSocket() (string, bool) {
+	path, err := config.Find(a.configPath, a.Env)
+	if err != nil {
+		return "", false
+	}
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return "", false
+	}
+	for _, socket := range config.AdminSockets(path) {
+		if info, err := os.Stat(socket); err == nil && info.Mode().Type() == fs.ModeSocket && servesFile(socket, whole) {
+			return socket, true
+		}
+	}
+	return "", false
+}
+
+// servesFile asks the daemon at socket whether path is its main file.
+func servesFile(socket, path string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	c := adminclient.New(socket)
+	defer c.Close()
+	s, err := c.Status(ctx)
+	return err == nil && filepath.Clean(s.Config.Path) == path
 }
 
 // withAdmin runs f with a client of the admin socket and words its errors.

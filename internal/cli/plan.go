@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
+	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
@@ -90,7 +91,7 @@ func readCandidate(args []string) (in rest.PlanRequest, what string, err error) 
 		return in, what, fileFault(err, "plan")
 	}
 	for _, e := range entries {
-		if isDropIn(e.Name()) {
+		if config.IsDropIn(e.Name()) {
 			if err := addFile(&in, e.Name(), filepath.Join(what, dropInDir, e.Name())); err != nil {
 				return in, what, err
 			}
@@ -107,16 +108,11 @@ func readCandidateFile(path string) (in rest.PlanRequest, what string, err error
 	}
 	role := "main"
 	if filepath.Base(filepath.Dir(whole)) == dropInDir {
-		if role = filepath.Base(whole); !isDropIn(role) {
+		if role = filepath.Base(whole); !config.IsDropIn(role) {
 			return in, path, usagef("the name of a drop-in ends in .yaml and begins with neither . nor #", "the daemon would not read %s", path)
 		}
 	}
 	return in, path, addFile(&in, role, path)
-}
-
-// isDropIn reports whether the daemon reads a file of this name in conf.d.
-func isDropIn(name string) bool {
-	return strings.HasSuffix(name, ".yaml") && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "#")
 }
 
 func addFile(in *rest.PlanRequest, role, path string) error {
@@ -169,8 +165,8 @@ func (a *app) printEffect(w *rest.PlanWebhook) {
 		pending = plural(w.Pending, "delivery waits", "deliveries wait")
 	}
 	fmt.Fprintf(a.Out, "\n%s: %s\n", a.outStyle().bold(oneLine(w.Webhook)), pending)
-	for _, row := range [][2]string{{"  these:       ", w.Queued}, {"  new events:  ", w.NewEvents}} {
-		if row[1] == "" || row[0] == "  these:       " && w.Pending == 0 {
+	for _, row := range [][2]string{{"  these       ", w.Queued}, {"  new events  ", w.NewEvents}} {
+		if row[1] == "" || row[0] == "  these       " && w.Pending == 0 {
 			continue
 		}
 		margin := strings.Repeat(" ", len(row[0]))

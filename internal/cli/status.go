@@ -39,7 +39,7 @@ func (a *app) printStatus(s *rest.Status) error {
 	a.printRefused(&s.Config)
 	st := a.outStyle()
 	p := a.fields()
-	p.add("state", st.status(s.State)+reasons(s.Reasons))
+	p.add("state", st.status(s.State)+reasons(otherReasons(s)))
 	p.add("version", s.Version)
 	p.add("running", fmt.Sprintf("since %s (%s), pid %d", clock(s.StartedAt.Time), span(s.Uptime.Duration()), s.PID))
 	addConfig(p, &s.Config)
@@ -104,8 +104,12 @@ func (a *app) laneTable(lanes []rest.Lane) *table {
 		{title: "SUCCESS", right: true, drop: 2}, {title: "FAILED", right: true}, {title: "NEXT ATTEMPT"},
 	}}
 	for _, l := range lanes {
+		next := l.NextAttemptAt.Time
+		if l.HeldReason != heldRemoved && next.IsZero() {
+			next = l.HeldUntil.Time
+		}
 		t.add(l.Webhook, stateOf(l.State, l.HeldReason), grouped(l.Counts.Pending), grouped(l.Counts.InFlight),
-			grouped(l.Counts.Success), grouped(l.Counts.Failed), relative(l.NextAttemptAt.Time, a.Now()))
+			grouped(l.Counts.Success), grouped(l.Counts.Failed), relative(next, a.Now()))
 	}
 	return t
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -30,6 +31,14 @@ func (a *app) printRefused(c *rest.Config) {
 	fmt.Fprintln(a.Out, "  To see all of it:       peanuts-relay check "+shellWord(c.Path))
 	fmt.Fprintln(a.Out, "  To put it right:        correct the files and save them; they are read at once")
 	fmt.Fprintf(a.Out, "  To have the files back: peanuts-relay config rollback %d\n\n", c.Generation)
+}
+
+// otherReasons are those of the state that printRefused has not told.
+func otherReasons(s *rest.Status) []string {
+	if r := s.Config.LastReload; s.Config.State != rest.ConfigCurrent && r != nil && r.Error != "" {
+		return slices.DeleteFunc(slices.Clone(s.Reasons), func(reason string) bool { return strings.Contains(reason, r.Error) })
+	}
+	return s.Reasons
 }
 
 // addConfig adds what is to be said of the configuration.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,19 @@ const mostBlocks = 8
 // configuration left behind, reports nothing, and creates nothing.
 func StateDirs(o Options) []string {
 	o = o.complete()
+	return said(o, "queue", "dir", newLoader(o).stateDir())
+}
+
+// AdminSockets lists where the admin socket of the daemon of the file at path may
+// be, best first, however broken the files are: as [StateDirs] finds the state. It
+// is for talking to a daemon that goes on while its files cannot be read.
+func AdminSockets(path string) []string {
+	o := Options{Path: path, LookupEnv: os.LookupEnv, Getuid: func() int { return daemonUser(path) }}
+	return said(o, "listen", "admin", filepath.Join(newLoader(o).runtimeDir(), "admin.sock"))
+}
+
+// said lists what the files say of a path, section and key, and otherwise.
+func said(o Options, section, key, otherwise string) []string {
 	var dirs []string
 	add := func(dir string) {
 		if !filepath.IsAbs(dir) || strings.ContainsFunc(dir, unicode.IsControl) {
@@ -32,25 +46,25 @@ func StateDirs(o Options) []string {
 	}
 	all := newLoader(o)
 	all.merge()
-	add(all.stateDirSaid())
+	add(all.said(section, key))
 	var broken []File
 	for _, f := range slices.Backward(all.report.Sources) {
 		one := newLoader(o.of(f))
 		one.merge()
-		add(one.stateDirSaid())
+		add(one.said(section, key))
 		if one.broken {
 			broken = append(broken, f)
 		}
 	}
 	for _, f := range broken {
-		for _, block := range queueBlocks(bytes.ToValidUTF8(f.Data, []byte("?"))) {
+		for _, block := range blocks(bytes.ToValidUTF8(f.Data, []byte("?")), section, key) {
 			f.Data = block
 			one := newLoader(o.of(f))
 			one.merge()
-			add(one.stateDirSaid())
+			add(one.said(section, key))
 		}
 	}
-	add(all.stateDir())
+	add(otherwise)
 	return dirs
 }
 
@@ -60,43 +74,44 @@ func (o Options) of(f File) Options {
 	return o
 }
 
-// stateDirSaid is queue.dir as the files say it, "" when they do not. That
+// said is the path that the files give for a key, "" when they do not. That
 // something else is wrong with them does not matter.
-func (l *loader) stateDirSaid() string {
+func (l *loader) said(section, key string) string {
 	if l.root == nil {
 		return ""
 	}
-	path := []string{"queue", "dir"}
+	path := []string{section, key}
 	at, exact := l.root.lookup(path)
 	if !exact || at.val == nil || at.val.Kind != yaml.ScalarNode {
 		return ""
 	}
-	dir, _ := l.convert(model().child("queue").child("dir"), nil, at, path).(string)
+	dir, _ := l.convert(model().child(section).child(key), nil, at, path).(string)
 	return dir
 }
 
-// queueBlocks cuts out of a file that cannot be parsed what may say where the
-// queue is, the last first: each line that begins with "queue:" with the indented
-// lines after it, and, should the block be what is broken, that line with the
-// first line of "dir:" in it.
-func queueBlocks(data []byte) [][]byte {
-	var blocks [][]byte
+// blocks cuts out of a file that cannot be parsed what may give the key of a
+// section, the last first: each line that begins with the section's name with the
+// indented lines after it, and, should the block be what is broken, that line with
+// the first line of the key in it.
+func blocks(data []byte, section, key string) [][]byte {
+	var found [][]byte
+	begin := []byte(section + ":")
 	lines := bytes.SplitAfter(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), []byte("\n"))
-	for start := len(lines) - 1; start >= 0 && len(blocks) < mostBlocks; start-- {
-		if !bytes.HasPrefix(lines[start], []byte("queue:")) {
+	for start := len(lines) - 1; start >= 0 && len(found) < mostBlocks; start-- {
+		if !bytes.HasPrefix(lines[start], begin) {
 			continue
 		}
 		end := start + 1
 		for end < len(lines) && bytes.ContainsAny(lines[end][:min(1, len(lines[end]))], " \t\r\n#") {
 			end++
 		}
-		blocks = append(blocks, bytes.Join(lines[start:end], nil))
+		found = append(found, bytes.Join(lines[start:end], nil))
 		for _, line := range lines[start+1 : end] {
-			if bytes.HasPrefix(bytes.TrimLeft(line, " "), []byte("dir:")) {
-				blocks = append(blocks, slices.Concat([]byte("queue:\n"), line))
+			if bytes.HasPrefix(bytes.TrimLeft(line, " "), []byte(key+":")) {
+				found = append(found, slices.Concat(begin, []byte("\n"), line))
 				break
 			}
 		}
 	}
-	return blocks
+	return found
 }

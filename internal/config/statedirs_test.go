@@ -60,7 +60,26 @@ func TestTheStateIsFoundInGivenFilesAndWithoutAnEnvironment(t *testing.T) {
 
 func TestOnlySoManyBlocksOfABrokenFileAreTried(t *testing.T) {
 	content := strings.Repeat("queue: {dir: /x}\n", 50_000) + "x: ["
-	if n := len(queueBlocks([]byte(content))); n != mostBlocks {
+	if n := len(blocks([]byte(content), "queue", "dir")); n != mostBlocks {
 		t.Errorf("%d blocks", n)
+	}
+}
+
+func TestTheAdminSocketIsFoundHoweverBrokenTheFilesAre(t *testing.T) {
+	run := defaultRuntimeDir(t) + "/admin.sock"
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"no file":               {map[string]string{"README": ""}, []string{run}},
+		"the file":              {map[string]string{"config.yaml": "listen: {admin: /a/a.sock}\n"}, []string{"/a/a.sock", run}},
+		"broken YAML":           {map[string]string{"config.yaml": "listen:\n  events: /a/e.sock\n  admin: /a/a.sock\nhelpers: [\n"}, []string{"/a/a.sock", run}},
+		"the block is broken":   {map[string]string{"config.yaml": "listen:\n  admin: /a/a.sock\n  events: [\n"}, []string{"/a/a.sock", run}},
+		"a broken drop-in":      {map[string]string{"config.yaml": "listen: {admin: /a/a.sock}\n", "conf.d/x.yaml": "a: ["}, []string{"/a/a.sock", run}},
+		"said in a drop-in too": {map[string]string{"config.yaml": "listen: {admin: /a/a.sock}\n", "conf.d/x.yaml": "listen: {admin: /b/a.sock}\n"}, []string{"/b/a.sock", "/a/a.sock", run}},
+	} {
+		if got := AdminSockets(filepath.Join(write(t, c.files), "config.yaml")); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
 	}
 }

@@ -143,9 +143,9 @@ const (
 	CodeRemoved          = "webhook_removed"    // 409: the webhook left the configuration
 	CodeNotTestable      = "not_testable"       // 409: the webhook cannot be tested as it stands
 	CodePayloadExpired   = "payload_expired"    // 410: the payload was let go by retention
-	CodeTooLarge         = "too_large"          // 413: body over 1 MiB
+	CodeTooLarge         = "too_large"          // 413: body over 1 MiB, of a plan over 64 MiB
 	CodeUnsupportedType  = "unsupported_media"  // 415: the body is not application/json
-	CodeTooMany          = "too_many"           // 429: as many streams or tests as are allowed at once
+	CodeTooMany          = "too_many"           // 429: as many streams, tests or plans as are allowed at once
 	CodeInternal         = "internal"           // 500
 	CodeUnavailable      = "unavailable"        // 503: the store is not open, or the daemon is ending
 )
