@@ -155,11 +155,11 @@ func gate(src source, lock *sync.Mutex) *gated {
 		defer close(g.out)
 		for e := range src.Events() {
 			g.gate.Lock()
-			g.gate.Unlock()
 			select {
 			case g.out <- e:
 			case <-g.done:
 			}
+			g.gate.Unlock()
 		}
 	})
 	return g
