@@ -155,11 +155,11 @@ func gate(src source, lock *sync.Mutex) *gated {
 		defer close(g.out)
 		for e := range src.Events() {
 			g.gate.Lock()
-			g.gate.Unlock()
 			select {
 			case g.out <- e:
 			case <-g.done:
 			}
+			g.gate.Unlock()
 		}
 	})
 	return g
@@ -366,4 +366,36 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Errorf("after Close: instances with these numbers of watches: %v", got)
 	}
 	r.w.Set(Paths{Main: filepath.Join(s.root, "x")})
+}
+
+// TestADirectoryMadeAnewIsWatchedAnew although it may have got the inode number of the old one,
+// as is usual on ext4 and tmpfs, so that it looks the same.
+func TestADirectoryMadeAnewIsWatchedAnew(t *testing.T) {
+	k := &kernel{}
+	bubble(t, Options{}, k, func(t *testing.T, s *site, w *Watcher, sig *signals) {
+		k.last(t).events <- fsnotify.Event{Name: s.paths.DropIns, Op: fsnotify.Remove}
+		k.last(t).events <- fsnotify.Event{Name: s.paths.DropIns, Op: fsnotify.Create}
+		time.Sleep(time.Second)
+		want(t, sig, 300*time.Millisecond) // of the new watches, which are there after 50 ms
+		if n := len(k.opened); n != 2 {
+			t.Errorf("watching began %d times", n)
+		}
+	})
+}
+
+// TestAWatchThatTheKernelDroppedIsMadeAnew: an unmount takes a watch away without any event.
+func TestAWatchThatTheKernelDroppedIsMadeAnew(t *testing.T) {
+	k := &kernel{}
+	bubble(t, Options{}, k, func(t *testing.T, s *site, w *Watcher, sig *signals) {
+		src := k.last(t)
+		src.mu.Lock()
+		src.added--
+		src.mu.Unlock()
+		time.Sleep(31 * time.Second)
+		want(t, sig, 30_250*time.Millisecond)
+		time.Sleep(60 * time.Second)
+		if n := len(k.opened); n != 2 {
+			t.Errorf("watching began %d times", n)
+		}
+	})
 }

@@ -165,7 +165,7 @@ func havoc(t *testing.T, seed uint64) {
 			case 3:
 				what, err = "link "+a+" -> "+b, os.Symlink(b, a)
 			default:
-				what, err = "write "+a, os.WriteFile(a, []byte(fmt.Sprint(burst, rnd.Uint32())), 0o600)
+				what, err = "write "+a, os.WriteFile(a, fmt.Append(nil, burst, rnd.Uint32()), 0o600)
 			}
 			if err == nil {
 				done = append(done, what)
