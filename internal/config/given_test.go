@@ -100,14 +100,6 @@ func TestGivenFilesAreBounded(t *testing.T) {
 
 func TestAConfigurationKnowsWhichFilesDefineAKey(t *testing.T) {
 	c, r := Load(givenFiles(
-		main1(base("        headers: {X-A: a}")+"  null:\nlog:\n"),
-		dropIn("10.yaml", "helpers: {h: {webhooks: {w: {headers: {X-A: b}}}}}\n"),
-		dropIn("20.yaml", "x: &x {concurrency: 9}\nhelpers: {h: {webhooks: {w: {<<: *x}}}}\n"),
-	))
-	if c != nil {
-		t.Fatal("an unknown key is accepted")
-	}
-	c, r = Load(givenFiles(
 		main1(base("        headers: {X-A: a}")+"  other:\nlog:\n"),
 		dropIn("10.yaml", "helpers: {h: {webhooks: {w: {headers: {X-A: b}}}}}\n"),
 		dropIn("20.yaml", "retry: &x {timeout: 9s}\nhelpers: {h: {webhooks: {w: {retry: {<<: *x}}}}}\n"),
