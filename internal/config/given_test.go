@@ -2,7 +2,7 @@ package config
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,41 +73,55 @@ func TestTheModeOfAGivenFileSaysWhoCanReadItsSecrets(t *testing.T) {
 }
 
 func TestGivenFilesAreBounded(t *testing.T) {
-	big := bytes.Repeat([]byte("# 3456789012345\n"), maxFileBytes/16)
-	many := []File{main1(base())}
-	for i := range maxDropIns + 1 {
-		many = append(many, dropIn(fmt.Sprintf("%05d.yaml", i), "log: {}\n"))
+	big := make([]byte, maxFileBytes)
+	var many []File
+	for range maxDropIns + 5 {
+		many = append(many, main1(""))
 	}
+	for name, c := range map[string]struct {
+		files []File
+		want  []error // of the last files, those before have none
+		read  int
+	}{
+		"one too large": {[]File{{Data: big}, {Data: make([]byte, maxFileBytes+1)}, {}}, []error{errTooLarge, nil}, 3},
+		"together":      {[]File{{Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}}, []error{errTooMuch}, 7},
+		"too many":      {many, []error{errTooMany}, maxDropIns + 2},
+	} {
+		var got []error
+		for _, err := range given(c.files) {
+			got = append(got, err)
+		}
+		before := len(got) - len(c.want)
+		if len(got) != c.read || slices.ContainsFunc(got[:before], func(err error) bool { return err != nil }) ||
+			!slices.EqualFunc(got[before:], c.want, func(err, want error) bool { return errors.Is(err, want) }) {
+			t.Errorf("%s: %d files, at the end %v", name, len(got), got[max(0, before-1):])
+		}
+	}
+}
+
+func TestGivenFilesThatCannotBeUsedAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		files []File
 		want  []string
 	}{
 		"none":              {nil, []string{codeUnreadable}},
-		"one too large":     {[]File{main1(base()), {Path: "/x", Data: append(big, '#')}}, []string{codeTooLarge}},
-		"together":          {[]File{main1(base()), {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}}, []string{codeEmptyFile, codeEmptyFile, codeEmptyFile, codeEmptyFile, codeEmptyFile, codeEmptyFile, codeTooLarge}},
-		"too many":          {many, []string{codeTooMany}},
-		"without any paths": {[]File{{Data: []byte("log: {level: loud}\n")}}, []string{codeBadValue, codeNoHelpers}},
+		"one too large":     {[]File{main1(base()), {Path: "/x", Data: make([]byte, maxFileBytes+1)}}, []string{codeTooLarge}},
+		"without any paths": {[]File{{Data: []byte("log: {level: loud}\n")}}, []string{codeNoHelpers, codeBadValue}},
 	} {
 		conf, r := Load(givenFiles(c.files...))
-		got := codes(r)
-		slices.Sort(got)
-		slices.Sort(c.want)
-		if conf != nil || !slices.Equal(got, c.want) {
+		if got := codes(r); conf != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	for err, want := range map[error]string{errTooMuch: codeTooLarge, errTooMany: codeTooMany, errNotRegular: codeNotAFile} {
+		if got := unreadable(err); got.Code != want || got.Message == "" {
+			t.Errorf("%v: %+v", err, got)
 		}
 	}
 }
 
 func TestAConfigurationKnowsWhichFilesDefineAKey(t *testing.T) {
 	c, r := Load(givenFiles(
-		main1(base("        headers: {X-A: a}")+"  null:\nlog:\n"),
-		dropIn("10.yaml", "helpers: {h: {webhooks: {w: {headers: {X-A: b}}}}}\n"),
-		dropIn("20.yaml", "x: &x {concurrency: 9}\nhelpers: {h: {webhooks: {w: {<<: *x}}}}\n"),
-	))
-	if c != nil {
-		t.Fatal("an unknown key is accepted")
-	}
-	c, r = Load(givenFiles(
 		main1(base("        headers: {X-A: a}")+"  other:\nlog:\n"),
 		dropIn("10.yaml", "helpers: {h: {webhooks: {w: {headers: {X-A: b}}}}}\n"),
 		dropIn("20.yaml", "retry: &x {timeout: 9s}\nhelpers: {h: {webhooks: {w: {retry: {<<: *x}}}}}\n"),

@@ -12,7 +12,8 @@ This file is generated from the structs of the package internal/config. Change t
 
 The file is found by ` + "`--config`, else `$PEANUTS_RELAY_CONFIG`, else `/etc/peanuts-relay/config.yaml`" + `.
 Files named ` + "`conf.d/*.yaml`" + ` beside it are merged over it in the order of their names: maps key by
-key, a later value wins; lists and scalars are replaced as a whole. Names that begin with ` + "`.` or `#`" + `
+key, a later value wins; lists and scalars are replaced as a whole. A file has at most 10 MiB, all of them together
+64 MiB. Names that begin with ` + "`.` or `#`" + `
 are ignored. ` + "`peanuts-relay check`" + ` says everything that is wrong at once; ` + "`peanuts-relay config show`" + `
 prints what results, without secrets. A complete example is [config.example.yaml](../config.example.yaml);
 for editors there is a [JSON Schema](config.schema.json).

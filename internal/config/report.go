@@ -93,7 +93,7 @@ type Finding struct {
 	structural bool // the JSON Schema finds it too
 }
 
-// Report is what [Load] found out.
+// Report is what [Load] found out. It keeps what was read in memory.
 type Report struct {
 	// Findings in the order of the files and positions.
 	Findings []Finding

@@ -15,11 +15,11 @@ import (
 const mostBlocks = 8
 
 // StateDirs lists where queue.dir may be, best first, however broken the files
-// are: what the files say together, then what each says by itself, the later ones
-// first, then what stands under "queue:" at the beginning of a line of a file that
-// cannot be parsed, then the default. All are absolute and clean, none is there
-// twice; there are none when nothing says where. It is for finding what an earlier
-// configuration left behind, reports nothing, and creates nothing.
+// are: what each file says, the later ones, which take effect, first; then what
+// stands under "queue:" at the beginning of a line of a file that cannot be parsed;
+// then the default. All are absolute and clean, none is there twice; there are none
+// when nothing says where. It is for finding what an earlier configuration left
+// behind, reports nothing, and creates nothing.
 func StateDirs(o Options) []string {
 	o = o.complete()
 	return said(o, "queue", "dir", newLoader(o).stateDir())
@@ -45,10 +45,13 @@ func said(o Options, section, key, otherwise string) []string {
 		}
 	}
 	all := newLoader(o)
-	all.merge()
-	add(all.said(section, key))
-	var broken []File
-	for _, f := range slices.Backward(all.report.Sources) {
+	var files, broken []File
+	for f, err := range all.files() {
+		if err == nil {
+			files = append(files, f)
+		}
+	}
+	for _, f := range slices.Backward(files) {
 		one := newLoader(o.of(f))
 		one.merge()
 		add(one.said(section, key))
