@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -24,19 +25,20 @@ func (d *Dispatcher) DropLane(ctx context.Context, num queue.Lane) (dropped int6
 		if job.Lane != num || job.Done {
 			continue
 		}
-		if err := d.CancelReplay(ctx, job.ID); err != nil {
+		if err := d.CancelReplay(ctx, job.ID); err != nil && !errors.Is(err, queue.ErrNotFound) {
 			return 0, fmt.Errorf("end replay %s: %w", job.ID, err)
 		}
 	}
 	drop := &laneDrop{d: d, q: queue.PendingDrop{Lane: num, Code: delivery.CodeDropped}}
 	drop.q.Skip = drop.skip
 	defer drop.end()
+	// A step given up half-way might still be committed: it is waited for.
 	for more := true; more && err == nil; {
 		if ctx.Err() != nil {
 			return dropped, context.Cause(ctx)
 		}
 		var n int
-		n, more, err = drop.step()
+		n, more, err = drop.step(context.WithoutCancel(ctx))
 		dropped += int64(n)
 	}
 	return dropped, err
@@ -53,14 +55,13 @@ type laneDrop struct {
 
 // step drops a few. A lane that never ran has nothing in memory, and must not
 // start meanwhile.
-func (p *laneDrop) step() (n int, more bool, err error) {
+func (p *laneDrop) step(ctx context.Context) (n int, more bool, err error) {
 	if !p.begin() {
 		p.d.applying.Lock()
 		defer p.d.applying.Unlock()
 		p.begin()
 	}
-	// A step given up half-way might still be committed: it is waited for.
-	return p.d.store.DropPending(context.WithoutCancel(p.d.base), &p.q, dropStep)
+	return p.d.store.DropPending(ctx, &p.q, dropStep)
 }
 
 // begin closes the lane, once there is one, and remembers what is being
