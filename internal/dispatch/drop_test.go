@@ -166,7 +166,7 @@ func TestAReplayThatIsBeingCountedDoesNotHoldUpAReload(t *testing.T) {
 
 func TestBusyCoversAnAttemptUntilItsOutcomeIsCommitted(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
-		w.store.flush = time.Second
+		w.store.flush = 300 * time.Millisecond
 		w.d.Apply([]*Target{target(1, 1, w.recv.sink("a", after(time.Second, ok)))})
 		w.d.Start()
 		seqs := w.store.accept(2, 1)
@@ -178,11 +178,13 @@ func TestBusyCoversAnAttemptUntilItsOutcomeIsCommitted(t *testing.T) {
 			}
 		}
 		want("the first is in flight", true, false)
-		time.Sleep(time.Second)
+		time.Sleep(600 * time.Millisecond)
 		want("the first is not committed, the second in flight", true, true)
 		w.d.Apply(nil) // removed: what is in flight goes on
-		time.Sleep(time.Second)
+		time.Sleep(400 * time.Millisecond)
 		want("the first is committed", false, true)
+		time.Sleep(600 * time.Millisecond)
+		want("the second is not committed", false, true)
 		time.Sleep(time.Minute)
 		want("all is over", false, false)
 		w.wantCounts(1, 0, 2, 0)
