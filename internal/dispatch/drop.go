@@ -9,9 +9,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
-// dropStep is how many deliveries DropLane ends in one transaction.
-const dropStep = 256
-
 // DropLane discards what is pending on a lane, held or not: all that was
 // accepted before the call ends as failed with the code dropped, and replays of
 // the lane under way end. What is being attempted goes on; its outcome counts,
@@ -61,7 +58,7 @@ func (p *laneDrop) step(ctx context.Context) (n int, more bool, err error) {
 		defer p.d.applying.Unlock()
 		p.begin()
 	}
-	return p.d.store.DropPending(ctx, &p.q, dropStep)
+	return p.d.store.DropPending(ctx, &p.q, 0) // as many as the store likes
 }
 
 // begin closes the lane, once there is one, and remembers what is being

@@ -371,12 +371,12 @@ func TestAnExpiryCutShortGoesOnAfterARestart(t *testing.T) {
 	h.lane()
 	q := &PendingDrop{Lane: lane, Code: delivery.CodeRemoved}
 	for range 2 { // as the expiry does, and no further
-		if n, more, err := h.DropPending(t.Context(), q, 150); n != 150 || !more || err != nil {
+		if n, more, err := h.DropPending(t.Context(), q, 50); n != 50 || !more || err != nil {
 			t.Fatal(n, more, err)
 		}
 	}
 	h.reopen()
-	mustEqual(t, "left by the first process", h.stats(lane).Failed, int64(300))
+	mustEqual(t, "left by the first process", h.stats(lane).Failed, int64(100))
 	h.lane()
 	h.later(RemovedKeep)
 	h.expired(lane)
