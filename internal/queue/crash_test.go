@@ -78,20 +78,7 @@ func crashChild(dir string) {
 	case crashLeave:
 		go s.comeAndGo()
 	}
-	go func() {
-		for d := range work {
-			switch d.Seq % 5 {
-			case 0:
-				continue // stays pending
-			case 1:
-				s.Complete(Completion{Delivery: d, Attempt: attemptOf(d, delivery.Pending, time.Hour)})
-			case 2:
-				s.Complete(Completion{Delivery: d, Attempt: attemptOf(d, delivery.Failed, 0)})
-			default:
-				s.Complete(Completion{Delivery: d, Attempt: attemptOf(d, delivery.Success, 0)})
-			}
-		}
-	}()
+	go s.attempt(work)
 	for w := range 8 {
 		go func() {
 			for n := 0; ; n++ {
@@ -109,6 +96,22 @@ func crashChild(dir string) {
 		}()
 	}
 	select {}
+}
+
+// attempt gives a delivery the outcome that its number asks for.
+func (s *Store) attempt(work <-chan Delivery) {
+	for d := range work {
+		switch d.Seq % 5 {
+		case 0:
+			continue // stays pending
+		case 1:
+			s.Complete(Completion{Delivery: d, Attempt: attemptOf(d, delivery.Pending, time.Hour)})
+		case 2:
+			s.Complete(Completion{Delivery: d, Attempt: attemptOf(d, delivery.Failed, 0)})
+		default:
+			s.Complete(Completion{Delivery: d, Attempt: attemptOf(d, delivery.Success, 0)})
+		}
+	}
 }
 
 // churn lets a day pass again and again, and has space given back and the
