@@ -214,8 +214,8 @@ func TestDeliveriesOfAWebhookThatDoesNotComeBackEndAsFailed(t *testing.T) {
 	h.until("all but the one under way ended", func() bool { p := h.stats(l[0]); return p.Pending() == 1 })
 	// The attempt that was under way ends, and what it says counts.
 	h.finish(ds[3], delivery.Success, 0)
-	busy.Store(0)
 	h.settle()
+	busy.Store(0) // not before the commit, as the dispatcher has it
 	for seq, want := range map[uint64]delivery.State{1: delivery.Success, 2: delivery.Failed, 3: delivery.Failed, 4: delivery.Success, 5: delivery.Failed} {
 		sum, err := h.Summary(l[0], seq)
 		if err != nil || sum.State != want || (want == delivery.Failed) != (sum.Code == delivery.CodeRemoved) {
