@@ -24,6 +24,7 @@ type site struct {
 	recv    *receiver
 	lanes   []queue.Lane
 	changed chan struct{}
+	keep    time.Duration    // of what a removed webhook leaves behind; 0 = the store's own
 	wall    func() time.Time // the store's wall clock; nil = time.Now
 }
 
@@ -49,17 +50,30 @@ func (s *site) open(lanes int) {
 			}
 			s.signal()
 		},
+		RemovedKeep: s.keep,
+		Busy: func(lane queue.Lane, seq uint64) bool {
+			d := d.Load()
+			return d != nil && d.Busy(lane, seq)
+		},
 		OnFatal: func(err error) { s.t.Errorf("storage error: %v", err) },
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.store = store
+	s.configure(lanes)
+	s.d = New(Options{Store: announced{store, s}, StoreID: store.StoreID(), ringSize: 8})
+	d.Store(s.d)
+}
+
+// configure makes the first so many webhooks those of the configuration.
+func (s *site) configure(lanes int) {
+	s.t.Helper()
 	want := make([]queue.LaneWant, lanes)
 	for i := range want {
 		want[i] = queue.LaneWant{Webhook: fmt.Sprintf("test.w%d", i+1), Identity: queue.LaneIdentity{Sink: "http"}}
 	}
-	byName, err := store.SetLanes(context.Background(), want)
+	byName, err := s.store.SetLanes(context.Background(), want)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -67,8 +81,6 @@ func (s *site) open(lanes int) {
 	for _, w := range want {
 		s.lanes = append(s.lanes, byName[w.Webhook].Lane)
 	}
-	s.d = New(Options{Store: announced{store, s}, StoreID: store.StoreID(), ringSize: 8})
-	d.Store(s.d)
 }
 
 func (s *site) close() {

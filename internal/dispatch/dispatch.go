@@ -38,9 +38,9 @@ type Store interface {
 	Requeue(ctx context.Context, lane queue.Lane, seq uint64) (queue.Delivery, error)
 	Drop(ctx context.Context, lane queue.Lane, seq uint64) error
 
-	// DropPending ends pending deliveries of a lane, at most limit in one
-	// transaction, but those that q.Skip names, and moves q on. It is durable on
-	// return. Skip is called without a lock that a lane's could wait for.
+	// DropPending ends some pending deliveries of a lane, but none that q.Skip
+	// names, and moves q on. It is durable on return. It calls Skip while it holds
+	// locks of its own.
 	DropPending(ctx context.Context, q *queue.PendingDrop, limit int) (n int, more bool, err error)
 
 	CreateReplay(ctx context.Context, job queue.ReplayJob) (queue.ReplayJob, error)

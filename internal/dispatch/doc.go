@@ -32,6 +32,7 @@
 // reported the commit (see [Dispatcher.Changed]), and never while a scan is
 // under way, since that scan may look at an older snapshot.
 //
-// A held lane keeps nothing in memory but the set of what is in flight. When it
-// is let go it starts again from the store's low-water mark.
+// A held lane keeps nothing in memory but the set of what is in flight, and so
+// does one whose deliveries are being dropped: the rows are the store's alone
+// then. When it is let go it starts again from the store's low-water mark.
 package dispatch

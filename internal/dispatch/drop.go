@@ -2,14 +2,12 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
-
-// dropStep is how many deliveries DropLane ends in one transaction.
-const dropStep = 256
 
 // DropLane discards what is pending on a lane, held or not: all that was
 // accepted before the call ends as failed with the code dropped, and replays of
@@ -24,19 +22,20 @@ func (d *Dispatcher) DropLane(ctx context.Context, num queue.Lane) (dropped int6
 		if job.Lane != num || job.Done {
 			continue
 		}
-		if err := d.CancelReplay(ctx, job.ID); err != nil {
+		if err := d.CancelReplay(ctx, job.ID); err != nil && !errors.Is(err, queue.ErrNotFound) {
 			return 0, fmt.Errorf("end replay %s: %w", job.ID, err)
 		}
 	}
 	drop := &laneDrop{d: d, q: queue.PendingDrop{Lane: num, Code: delivery.CodeDropped}}
 	drop.q.Skip = drop.skip
 	defer drop.end()
+	// A step given up half-way might still be committed: it is waited for.
 	for more := true; more && err == nil; {
 		if ctx.Err() != nil {
 			return dropped, context.Cause(ctx)
 		}
 		var n int
-		n, more, err = drop.step()
+		n, more, err = drop.step(context.WithoutCancel(ctx))
 		dropped += int64(n)
 	}
 	return dropped, err
@@ -53,14 +52,13 @@ type laneDrop struct {
 
 // step drops a few. A lane that never ran has nothing in memory, and must not
 // start meanwhile.
-func (p *laneDrop) step() (n int, more bool, err error) {
+func (p *laneDrop) step(ctx context.Context) (n int, more bool, err error) {
 	if !p.begin() {
 		p.d.applying.Lock()
 		defer p.d.applying.Unlock()
 		p.begin()
 	}
-	// A step given up half-way might still be committed: it is waited for.
-	return p.d.store.DropPending(context.WithoutCancel(p.d.base), &p.q, dropStep)
+	return p.d.store.DropPending(ctx, &p.q, 0) // as many as the store likes
 }
 
 // begin closes the lane, once there is one, and remembers what is being

@@ -246,7 +246,7 @@ func (s *memStore) Drop(ctx context.Context, lane queue.Lane, seq uint64) error 
 	return nil
 }
 
-func (s *memStore) DropPending(_ context.Context, q *queue.PendingDrop, limit int) (n int, more bool, err error) {
+func (s *memStore) DropPending(_ context.Context, q *queue.PendingDrop, _ int) (n int, more bool, err error) {
 	s.commit.Lock()
 	defer s.commit.Unlock()
 	s.commitBuffer()
@@ -258,7 +258,7 @@ func (s *memStore) DropPending(_ context.Context, q *queue.PendingDrop, limit in
 	for seq, r := range s.rows[q.Lane] {
 		switch {
 		case r.state != delivery.Pending || q.Skip(seq):
-		case n == min(limit, 3):
+		case n == 3:
 			return n, true, nil
 		default:
 			r.del.Track, r.del.Due, r.state, r.code = 0, 0, delivery.Failed, q.Code

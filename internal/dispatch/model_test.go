@@ -26,7 +26,7 @@ type step struct {
 var steps = rapid.Custom(func(t *rapid.T) step {
 	return step{
 		Do: rapid.SampledFrom([]string{"accept", "accept", "accept", "sleep", "sleep", "sleep", "mood", "mood", "hold", "enable", "enable",
-			"remove", "retry", "retry", "drop", "replay", "cancel", "pause", "resume", "restart", "test"}).Draw(t, "do"),
+			"remove", "retry", "retry", "drop", "drop lane", "replay", "cancel", "pause", "resume", "restart", "test"}).Draw(t, "do"),
 		Lane: queue.Lane(rapid.IntRange(1, 3).Draw(t, "lane")),
 		N:    rapid.IntRange(0, 40).Draw(t, "n"),
 	}
@@ -133,6 +133,10 @@ func (m *machine) do(s step) {
 		m.apply()
 	case "retry", "drop":
 		m.operate(s)
+	case "drop lane":
+		if _, err := m.d.DropLane(context.Background(), s.Lane); err != nil {
+			m.fail("drop lane: %v", err)
+		}
 	case "replay":
 		if _, err := m.d.Replay(context.Background(), queue.ReplayJob{Lane: s.Lane, Rate: float64(s.N%3) * 50}); err != nil {
 			m.fail("replay: %v", err)

@@ -104,6 +104,13 @@ func FuzzReplayJob(f *testing.F) {
 	fuzzDecoder(f, key, decodeReplay, func(j ReplayJob, key []byte) []byte { return j.append(nil, key) })
 }
 
+func FuzzLaneLife(f *testing.F) {
+	key := laneLifeKey(3)
+	addFields(f, laneLife{removed: true, identity: homeIdentity().digest(), at: 1700000000000, wall: 1700000000001}.append(nil, key))
+	addFields(f, laneLife{returned: true, identity: awayIdentity().digest()}.append(nil, key))
+	fuzzDecoder(f, key, decodeLaneLife, func(l laneLife, key []byte) []byte { return l.append(nil, key) })
+}
+
 func FuzzState(f *testing.F) {
 	key := metaLedgerKey()
 	addFields(f, (&ledger{relayTime: 1, lastSeq: 2, nextLane: 3}).append(nil, key))

@@ -15,6 +15,10 @@
 //   - The first storage error is the last thing that happens: nothing is
 //     acknowledged after it, every caller hears [ErrStopped], and the process
 //     must end and open the store anew.
+//   - A delivery whose webhook left the configuration waits for it to come back.
+//     It ends as failed only when the webhook is missing, and its time over, in
+//     the very transaction that ends it; [Options].Busy spares what is being
+//     attempted.
 //   - No clock orders anything. Setting the wall clock by a year delays,
 //     repeats or wipes nothing.
 //   - Reading costs the same however much was delivered before and however
@@ -27,6 +31,7 @@
 //	attempt succeeds  h  finished, class 0, with the last attempt inside
 //	gives up, Drop    h  finished, class 1; the event's record is kept with it
 //	Requeue, replay   p  returning: due now, outside the order of acceptance
+//	webhook removed   stays where it is; after [RemovedKeep] h, class 1
 //	retention         whole days of e, h, a, i and x go; what is pending is
 //	                  copied to today's bucket first
 //
@@ -51,7 +56,10 @@
 //     the drop comes after all of them.
 //  5. A replay moves deliveries and its cursor in the same transaction. A crash
 //     repeats none and skips none.
-//  6. FORMAT is written before the database exists, and again when its first
+//  6. Many deliveries end at once, because an operator drops them or their webhook
+//     did not come back, in several transactions. A crash between any two: those
+//     before it are finished, the others pending, and the next start goes on.
+//  7. FORMAT is written before the database exists, and again when its first
 //     rows are durable. A crash between: the first rows are written again;
 //     nothing can have been accepted.
 //
@@ -59,7 +67,8 @@
 //
 // types.go (what callers see), open.go, commit.go (the loop and the one
 // Commit), accept.go, complete.go, read.go, locate.go, lookup.go, list.go,
-// replay.go, retention.go, space.go, compactors.go, guard.go, clock.go, quarantine.go,
-// verify.go; keys.go and codec*.go are the format. docs/queue.md has the format
-// and what must and should hold about Badger's behaviour.
+// giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
+// space.go, compactors.go, guard.go, clock.go, quarantine.go, verify.go;
+// keys.go and codec*.go are the format. docs/queue.md has the format and what
+// must and should hold about Badger's behaviour.
 package queue

@@ -7,9 +7,9 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 )
 
-// maxDropStep bounds the rows that one call of DropPending looks at, so that
-// others' transactions wait for milliseconds.
-const maxDropStep = 256
+// maxDropStep bounds the rows that one call of DropPending looks at. A row takes
+// about 40 µs, so others' transactions wait for a few milliseconds.
+const maxDropStep = 64
 
 // PendingDrop says which pending deliveries [Store.DropPending] ends, and
 // remembers how far it came: those of events accepted after its first call
@@ -31,7 +31,7 @@ type PendingDrop struct {
 }
 
 // DropPending ends pending deliveries of a lane as failed, without an attempt:
-// at most limit of them (256 when that is less), in one transaction, going on
+// at most limit of them (64 when it is 0 or more), in one transaction, going on
 // behind where the last call with the same q ended. n is how many; more says
 // that others may be left. A crash in between, or a new q, goes on as well:
 // what was ended is finished, what was not is pending.
@@ -56,7 +56,10 @@ func (s *Store) dropStep(ctx context.Context, q *PendingDrop, limit int, still f
 		if !still(g, l) {
 			return errUnchanged
 		}
-		n, more = g.dropPending(q, min(limit, maxDropStep))
+		if limit <= 0 || limit > maxDropStep {
+			limit = maxDropStep
+		}
+		n, more = g.dropPending(q, limit)
 		if !g.wrote() {
 			return errUnchanged
 		}

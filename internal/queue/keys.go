@@ -39,6 +39,7 @@ const (
 	lenFinished = 1 + 1 + 2 + 4 + 8
 	lenAttempt  = 1 + 2 + 4 + 8 + 2
 	lenSenderID = 1 + 2 + 16 + 8
+	lenMetaLane = 2 + 4
 )
 
 func metaLedgerKey() []byte { return []byte{kindMeta, 'L'} }

@@ -92,7 +92,7 @@ func (s *Store) quietly(ctx context.Context, apply func(g *group) error) error {
 // LaneInfo.Returned. The identity of a webhook that stays may change freely.
 //
 // Nothing is removed for good before the first call: only then is it known
-// which webhooks are there.
+// which webhooks are there. Calls are made one after the other.
 func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneInfo, error) {
 	wanted := make(map[string]*[16]byte, len(want))
 	for _, w := range want {
@@ -106,10 +106,10 @@ func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneI
 		}
 		wanted[w.Webhook] = new(w.Identity.digest())
 	}
+	out := make(map[string]LaneInfo, len(want))
 	for more := true; more; {
-		more = false
 		err := s.quietly(ctx, func(g *group) error {
-			more = g.setLanes(want, wanted)
+			more = g.setLanes(want, wanted, out)
 			if !g.wrote() {
 				return errUnchanged
 			}
@@ -119,22 +119,13 @@ func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneI
 			return nil, err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[string]LaneInfo, len(want))
-	for name, identity := range wanted {
-		lane := s.names[name]
-		s.lanes[lane].wanted = *identity
-		out[name] = LaneInfo{Lane: lane, Returned: s.lanes[lane].life.returned}
-	}
-	s.expiry.armed = true
 	s.expiry.poke()
 	return out, nil
 }
 
-// setLanes writes what has changed; more says that the transaction is full.
-// Store.mu is held.
-func (g *group) setLanes(want []LaneWant, wanted map[string]*[16]byte) (more bool) {
+// setLanes writes what has changed and fills out; more says that the transaction
+// was full before the end. Store.mu is held.
+func (g *group) setLanes(want []LaneWant, wanted map[string]*[16]byte, out map[string]LaneInfo) (more bool) {
 	s := g.s
 	for _, w := range want {
 		if _, known := s.names[w.Webhook]; known {
@@ -154,8 +145,14 @@ func (g *group) setLanes(want []LaneWant, wanted map[string]*[16]byte) (more boo
 		if g.full() {
 			return true
 		}
-		g.setLife(lane, l.life.next(wanted[l.name], s.awaited(lane, l), s.sureNow(g.now), g.wall.UnixMilli()))
+		identity := wanted[l.name]
+		g.setLife(lane, l.life.next(identity, s.awaited(lane, l), s.sureNow(g.now), g.wall.UnixMilli()))
+		if identity != nil {
+			l.wanted = *identity
+			out[l.name] = LaneInfo{Lane: lane, Returned: l.life.returned}
+		}
 	}
+	s.expiry.armed = true
 	return false
 }
 
@@ -179,8 +176,14 @@ func (g *group) setLife(lane Lane, life laneLife) {
 	if l.life == life {
 		return
 	}
-	if l.life.removed != life.removed || life.returned {
-		g.s.log.Info("webhook of a lane", "webhook", l.name, "removed", life.removed, "returned", life.returned, "pending", l.pending())
+	switch pending := l.pending(); {
+	case pending == 0:
+	case life.removed:
+		g.s.log.Warn("deliveries of a webhook that left the configuration wait for it to come back", "webhook", l.name,
+			"pending", pending, "for", g.s.opts.RemovedKeep)
+	case life.returned:
+		g.s.log.Warn("webhook came back with another sink or host; its deliveries wait until it is enabled", "webhook", l.name,
+			"pending", pending)
 	}
 	l.life = life
 	key := laneLifeKey(lane)

@@ -40,19 +40,23 @@ func (l Limits) withDefaults() Limits {
 // pass under way is planned anew, so that a longer retention keeps whatever is
 // still there. The same limits again change nothing.
 func (s *Store) Configure(ctx context.Context, l Limits) error {
-	l = l.withDefaults()
 	return s.quietly(ctx, func(*group) error {
-		old := s.limits
-		s.limits = l
-		if l.MinFree != old.MinFree {
-			s.guard.set(l.MinFree)
-		}
-		if l.Retention != old.Retention {
-			// A pass that is given up loses nothing: it drops only at its end, and
-			// what it copied forward is referred to already.
-			s.c.retiring = nil
-			s.c.day.Reset(0)
-		}
+		s.configure(l.withDefaults())
 		return errUnchanged
 	})
+}
+
+// configure runs in the committer. Store.mu is held.
+func (s *Store) configure(l Limits) {
+	old := s.limits
+	s.limits = l
+	if l.MinFree != old.MinFree {
+		s.guard.set(l.MinFree)
+	}
+	if l.Retention != old.Retention {
+		// A pass that is given up loses nothing: it drops only at its end, and what
+		// it copied forward is referred to already.
+		s.c.retiring = nil
+		s.c.day.Reset(0)
+	}
 }

@@ -105,6 +105,22 @@ func TestTheStoreAgreesWithAModel(t *testing.T) {
 					m.track, m.state = 0, delivery.Failed
 				}
 			},
+			"drop all": func(*rapid.T) {
+				q := &PendingDrop{Lane: rapid.SampledFrom(lanes).Draw(rt, "lane"), Code: delivery.CodeDropped}
+				spared := rapid.Uint64Range(0, 3).Draw(rt, "spared")
+				q.Skip = func(seq uint64) bool { return seq%4 == spared }
+				for more := true; more; {
+					var err error
+					if _, more, err = h.DropPending(t.Context(), q, rapid.IntRange(1, 3).Draw(rt, "step")); err != nil {
+						rt.Fatal(err)
+					}
+				}
+				for at, m := range model {
+					if at.lane == q.Lane && m.state == delivery.Pending && !q.Skip(at.seq) {
+						m.track, m.state = 0, delivery.Failed
+					}
+				}
+			},
 			"reopen": func(*rapid.T) { h.reopen() },
 			"rest": func(*rapid.T) {
 				if err := h.letRest(); err != nil {

@@ -45,8 +45,8 @@ type Options struct {
 	OnReady func([]Delivery)
 	// OnChange gets what every commit changed, under the same rules.
 	OnChange func([]Change)
-	// Busy says whether a delivery is being attempted, or its outcome is not
-	// recorded yet, so that it is not ended as one of a removed webhook. It is
+	// Busy says whether a delivery is being attempted, or its outcome was not in
+	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.
 	Busy func(Lane, uint64) bool
 	// OnFatal is called once, with the first storage error.

@@ -43,14 +43,14 @@ func cutOnce(t *testing.T, disk *disktest.Disk, dir, mode string, acked map[uint
 }
 
 func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
-	for _, kind := range []string{"ext4", "xfs"} {
-		t.Run(kind, func(t *testing.T) {
-			disk := disktest.New(t, kind, "", 1<<30)
+	for _, c := range []struct{ kind, mode string }{{"ext4", ""}, {"xfs", ""}, {"ext4", crashLeave}} {
+		t.Run(c.kind+c.mode, func(t *testing.T) {
+			disk := disktest.New(t, c.kind, "", 1<<30)
 			dir := filepath.Join(disk.Dir, "above", "q")
 			acked := map[uint64]string{}
 			cuts := powerCuts(2)
 			for range cuts {
-				cutOnce(t, disk, dir, "", acked)
+				cutOnce(t, disk, dir, c.mode, acked)
 			}
 			for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
 				t.Error(problem)

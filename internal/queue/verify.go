@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -75,6 +76,8 @@ func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts
 		return
 	}
 	switch key[0] {
+	case kindMeta:
+		s.verifyLife(f, key, val)
 	case kindEvent:
 		f.Events++
 		if _, _, err := decodeEvent(key, val, s.id, tail8(key)); err != nil {
@@ -88,6 +91,17 @@ func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts
 	case kindReady, kindWaiting, kindReturning:
 		f.Pending++
 		s.verifyPending(txn, f, got, key, val)
+	}
+}
+
+func (s *Store) verifyLife(f *Findings, key, val []byte) {
+	if len(key) != lenMetaLane || key[1] != 'w' {
+		return
+	}
+	lane := Lane(binary.BigEndian.Uint32(key[2:]))
+	l := s.lanes[lane]
+	if life, err := decodeLaneLife(key, val); err != nil || l == nil || l.life != life {
+		f.add("the state of lane %d is not the one in memory: %+v, %v", lane, life, err)
 	}
 }
 

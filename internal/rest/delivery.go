@@ -160,7 +160,7 @@ const (
 	KindAccepted = "accepted" // a new delivery
 	KindAttempt  = "attempt"  // an attempt was recorded
 	KindRequeued = "requeued" // retried or replayed by an operator
-	KindDropped  = "dropped"  // discarded by an operator
+	KindDropped  = "dropped"  // discarded by an operator, or its webhook did not come back: the code says which
 )
 
 // Change is the data of a server-sent event "delivery" of
