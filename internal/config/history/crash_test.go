@@ -46,9 +46,9 @@ func crashChild(dir string) {
 	}
 }
 
-// killOnce lets a child work for a while, kills it, and returns the highest
+// endOnce lets a child work for a while, ends it, and returns the highest
 // generation that it acknowledged.
-func killOnce(t *testing.T, dir string, after time.Duration) (acked uint64) {
+func endOnce(t *testing.T, dir string, after time.Duration, end func(*os.Process)) (acked uint64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), crashDirEnv+"="+dir)
@@ -66,8 +66,12 @@ func killOnce(t *testing.T, dir string, after time.Duration) (acked uint64) {
 		cmd.Wait()
 		t.Fatalf("the child did not start: %q", lines.Text())
 	}
-	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
-	defer kill.Stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-time.After(after)
+		end(cmd.Process)
+	}()
 	for lines.Scan() {
 		if number, ok := strings.CutPrefix(lines.Text(), "DONE "); ok {
 			if g, err := strconv.ParseUint(number, 10, 64); err == nil {
@@ -75,6 +79,7 @@ func killOnce(t *testing.T, dir string, after time.Duration) (acked uint64) {
 			}
 		}
 	}
+	<-ended
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("the child ended by itself: %v", cmd.ProcessState)
 	}
@@ -96,7 +101,7 @@ func TestNothingAppendedIsLostByKill(t *testing.T) {
 	var highest, found uint64
 	unacknowledged, remains := 0, 0
 	for i := range kills {
-		highest = max(highest, found, killOnce(t, dir, time.Duration(rand.IntN(40_000))*time.Microsecond))
+		highest = max(highest, found, endOnce(t, dir, time.Duration(rand.IntN(40_000))*time.Microsecond, func(p *os.Process) { p.Kill() }))
 		if i%2 == 0 && i < kills-1 {
 			continue
 		}
