@@ -26,7 +26,7 @@ func TestNothingAppendedIsLostByAPowerCut(t *testing.T) {
 			dir := filepath.Join(disk.Dir, "queue", "config")
 			var acked uint64
 			for range cuts {
-				acked = max(acked, endOnce(t, dir, time.Duration(rand.IntN(200)+50)*time.Millisecond, func(p *os.Process) {
+				acked = max(acked, endOnce(t, dir, true, rand.N(200*time.Millisecond), func(p *os.Process) {
 					if err := p.Signal(syscall.SIGSTOP); err != nil {
 						t.Error(err)
 					}
@@ -47,8 +47,8 @@ func TestNothingAppendedIsLostByAPowerCut(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if acked == 0 {
-				t.Error("nothing was ever acknowledged")
+			if acked < uint64(cuts) {
+				t.Errorf("only %d were acknowledged", acked)
 			}
 			t.Logf("%d power cuts, %d generations", cuts, acked)
 		})

@@ -113,7 +113,7 @@ func TestEveryFailureLeavesTheOldOrTheNew(t *testing.T) {
 					}
 				}
 				// Two writes, two renames, two syncs; the rest is for others to notice.
-				if failed < 6 || calls < 13 {
+				if failed < 6 || calls < 12 {
 					t.Errorf("%d of %d calls made it fail", failed, calls)
 				}
 			})
