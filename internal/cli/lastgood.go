@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,15 @@ func (a *app) lastKnownGood(o config.Options, invalid error) (*starting, error) 
 		return nil, none(fmt.Sprintf("the last known good configuration, generation %d, cannot be used either: %s", entry.Generation, countErrors(report.Err())), nil)
 	}
 	return nil, none("no last known good configuration was found", looked)
+}
+
+// ranBefore reports whether there is a last known good configuration of a main
+// file.
+func (a *app) ranBefore(path string) bool {
+	return slices.ContainsFunc(config.StateDirs(config.Options{Path: path, LookupEnv: a.Env}), func(state string) bool {
+		_, _, err := lastIn(filepath.Join(state, historyDir), path)
+		return err == nil
+	})
 }
 
 // lastIn reads the last configuration that ran from one history.

@@ -41,6 +41,9 @@ func (a *app) serve(ctx context.Context, strict bool) error {
 	hangup, stopHangup := untilHangup()
 	defer stopHangup()
 	path, err := a.configFile()
+	if errors.Is(err, config.ErrNotFound) && !strict && a.ranBefore(config.DefaultPath) {
+		path, err = config.DefaultPath, nil // it was removed; that is an error in it like any other
+	}
 	if err != nil {
 		return err
 	}
@@ -142,7 +145,8 @@ func untilHangup() (<-chan struct{}, func()) {
 		}
 	})
 	return hangup, func() {
-		signal.Stop(signals)
+		// The signal stays taken: one that comes while the process ends must not
+		// change how it ends.
 		close(ended)
 		forward.Wait()
 	}

@@ -34,9 +34,9 @@
 //  3. the entry: written as new-, synced, renamed;
 //  4. the directory is synced. Commit point: a crash before the rename leaves the
 //     old history and files that nobody refers to; after it the new history;
-//  5. entries that are too many are removed, the directory is synced, and only
-//     then files that nobody refers to any more are removed: no entry that a
-//     power cut brings back may lack its files.
+//  5. entries that are too many are removed, then files that nobody refers to any
+//     more. A power cut may bring back such an entry without its files: it is
+//     older than all that stay, is too many again, and goes at the next Open.
 //
 // What a crash leaves behind is removed by the next [Open] or Append.
 package history

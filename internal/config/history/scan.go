@@ -108,8 +108,9 @@ func (l *Log) forgetDamaged(names []string) {
 	}
 }
 
-// prune removes the entries that are too many. The history is right without it:
-// what fails is told and tried again the next time.
+// prune removes the entries that are too many, and what only they had. The
+// history is right without it: what fails is told and tried again the next time.
+// Nothing is synced: what a power cut brings back is too many again.
 func (l *Log) prune() {
 	stay, drop := divide(l.entries)
 	if len(drop) == 0 {
@@ -119,16 +120,10 @@ func (l *Log) prune() {
 	for _, e := range drop {
 		l.remove(e.name)
 	}
-	if err := l.vol.sync(); err != nil {
-		l.stale = true
-		l.warn("former entries of the history were not removed for good: %v", err)
-		return
-	}
 	l.sweep()
 }
 
 // sweep removes files that no entry has, and what a crash left half written.
-// It must come after a sync: see the order of writes.
 func (l *Log) sweep() {
 	names, err := l.vol.list()
 	if err != nil {

@@ -1,0 +1,56 @@
+//go:build linux
+
+package history
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/disktest"
+)
+
+// The power of a real file system goes while a child appends as fast as it can.
+func TestNothingAppendedIsLostByAPowerCut(t *testing.T) {
+	cuts := 2
+	if n, err := strconv.Atoi(os.Getenv("HISTORY_POWER_CUTS")); err == nil {
+		cuts = n
+	}
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			disk := disktest.New(t, kind, "", 512<<20)
+			dir := filepath.Join(disk.Dir, "queue", "config")
+			var acked uint64
+			for range cuts {
+				acked = max(acked, endOnce(t, dir, true, rand.N(200*time.Millisecond), func(p *os.Process) {
+					if err := p.Signal(syscall.SIGSTOP); err != nil {
+						t.Error(err)
+					}
+					disk.Cut()
+					p.Kill()
+				}))
+				disk.Unmount()
+				disk.Mount()
+				l := openLog(t, dir)
+				if err := check(l); err != nil {
+					t.Fatal(err)
+				}
+				if l.Generation() < acked {
+					t.Fatalf("generation %d was acknowledged, %d is the last", acked, l.Generation())
+				}
+				noRemains(t, l, dir)
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if acked < uint64(cuts) {
+				t.Errorf("only %d were acknowledged", acked)
+			}
+			t.Logf("%d power cuts, %d generations", cuts, acked)
+		})
+	}
+}
