@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/cli"
@@ -209,11 +208,7 @@ func TestADaemonThatStartsWithoutSpaceWaitsForIt(t *testing.T) {
 					t.Errorf("%+v", st)
 				}
 				release()
-				began := time.Now()
 				p.waitLine("msg=ready")
-				if took := time.Since(began); took > 30*time.Second {
-					t.Errorf("opened after %v", took)
-				}
 				s.answers(l, &next, http.StatusAccepted)
 				s.settle()
 				s.check(l, r, 4)

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,7 +24,7 @@ import (
 )
 
 // Patience is how long a session waits for anything.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 const pollEvery = 20 * time.Millisecond
 
@@ -183,10 +184,18 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 
 func freeport(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "freeport NAME")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	// Not one of those that the kernel hands out: the next to ask would get it.
+	const first, ports = 20000, 10000
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first+rand.IntN(ports)))
+		if err != nil {
+			continue
+		}
+		ts.Setenv(args[0], l.Addr().String())
+		ts.Check(l.Close())
+		return
+	}
+	ts.Fatalf("freeport: every port is taken")
 }
 
 func post(ts *testscript.TestScript, neg bool, args []string) {

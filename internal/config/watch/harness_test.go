@@ -203,20 +203,5 @@ func (r *reloader) mode(want string) {
 	r.await("the mode "+want, func() bool { return r.w.Mode() == want })
 }
 
-// need skips a test without a program, but fails where CI=true says that
-// everything must be tested.
-func need(t *testing.T, tool string) {
-	t.Helper()
-	if tool == "" {
-		return
-	}
-	if _, err := exec.LookPath(tool); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s needs %s, and CI=true allows no skipping: %v", t.Name(), tool, err)
-		}
-		t.Skipf("%s needs %s: %v", t.Name(), tool, err)
-	}
-}
-
 // lines joins the lines of a script.
 func lines(l ...string) string { return strings.Join(l, "\n") }

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // saves are the ways in which files of a configuration get replaced. Each is one
@@ -143,7 +145,9 @@ func TestEachWayToSaveIsOneReload(t *testing.T) {
 			places <- struct{}{}
 			defer func() { <-places }()
 			t.Run(c.name, func(t *testing.T) {
-				need(t, c.tool)
+				if c.tool != "" {
+					testhost.Program(t, c.tool)
+				}
 				oneReload(t, c.setup, c.save, c.then)
 			})
 		})
