@@ -73,7 +73,7 @@ func TestTheModeOfAGivenFileSaysWhoCanReadItsSecrets(t *testing.T) {
 }
 
 func TestGivenFilesAreBounded(t *testing.T) {
-	big := bytes.Repeat([]byte("# 3456789012345\n"), maxFileBytes/16)
+	big := bytes.Repeat([]byte("# 3456789012345\n"), MaxFileBytes/16)
 	many := []File{main1(base())}
 	for i := range maxDropIns + 1 {
 		many = append(many, dropIn(fmt.Sprintf("%05d.yaml", i), "log: {}\n"))
