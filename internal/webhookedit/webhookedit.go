@@ -82,14 +82,20 @@ func New(o Options) *Editor {
 	return &Editor{o: o, disk: disk{filepath.Join(filepath.Dir(o.MainFile), config.DropInDir)}, busy: make(chan struct{}, 1)}
 }
 
-// lock waits for the edit before; ctx ends the wait.
-func (e *Editor) lock(ctx context.Context) (unlock func(), err error) {
+// begin waits for the edit before, which the end of ctx ends, and reads the
+// files. Without an error done lets the next edit begin.
+func (e *Editor) begin(ctx context.Context) (s *state, done func(), err error) {
 	select {
 	case e.busy <- struct{}{}:
-		return func() { <-e.busy }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for another edit: %w", context.Cause(ctx))
+		return nil, nil, fmt.Errorf("wait for another edit: %w", context.Cause(ctx))
 	}
+	done = func() { <-e.busy }
+	if s, err = e.read(); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return s, done, nil
 }
 
 // Create makes a webhook. Without an id it gets one, without a secret too; a
@@ -97,15 +103,11 @@ func (e *Editor) lock(ctx context.Context) (unlock func(), err error) {
 // nil when that is not known.
 func (e *Editor) Create(ctx context.Context, uid *uint32, in rest.WebhookChange) (rest.WebhookChanged, error) {
 	var none rest.WebhookChanged
-	unlock, err := e.lock(ctx)
+	s, done, err := e.begin(ctx)
 	if err != nil {
 		return none, err
 	}
-	defer unlock()
-	s, err := e.read()
-	if err != nil {
-		return none, err
-	}
+	defer done()
 	path, err := s.newPath(&in)
 	if err != nil {
 		return none, err
@@ -140,15 +142,11 @@ func (e *Editor) Create(ctx context.Context, uid *uint32, in rest.WebhookChange)
 // from the file.
 func (e *Editor) Change(ctx context.Context, uid *uint32, id string, in rest.WebhookChange) (rest.WebhookChanged, error) {
 	var none rest.WebhookChanged
-	unlock, err := e.lock(ctx)
+	s, done, err := e.begin(ctx)
 	if err != nil {
 		return none, err
 	}
-	defer unlock()
-	s, err := e.read()
-	if err != nil {
-		return none, err
-	}
+	defer done()
 	w := webhook(s.cfg, id)
 	if w == nil {
 		return none, notFound(id)
@@ -177,15 +175,11 @@ func (e *Editor) Change(ctx context.Context, uid *uint32, id string, in rest.Web
 
 // Delete deletes the webhook id, which no other file may mention.
 func (e *Editor) Delete(ctx context.Context, uid *uint32, id string) error {
-	unlock, err := e.lock(ctx)
+	s, done, err := e.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	s, err := e.read()
-	if err != nil {
-		return err
-	}
+	defer done()
 	if webhook(s.cfg, id) == nil {
 		return notFound(id)
 	}
