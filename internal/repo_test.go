@@ -29,7 +29,7 @@ var imports = map[string][]string{
 
 	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
-	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
+	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
 	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},

@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	dropInDir = "conf.d"
-	// maxFileBytes bounds one file; 4096 webhooks with long headers take 2 MB.
-	maxFileBytes = 10 << 20
+	// DropInDir is the directory of the drop-ins, beside the main file.
+	DropInDir = "conf.d"
+	// MaxFileBytes bounds one file; 4096 webhooks with long headers take 2 MB.
+	MaxFileBytes = 10 << 20
 	// maxTotalBytes bounds all files together.
 	maxTotalBytes = 64 << 20
 	// maxDropIns bounds the directory.
@@ -110,7 +111,7 @@ type ignoredFile struct {
 }
 
 // DropIns is the directory of the drop-ins of a main file. It need not exist.
-func DropIns(main string) string { return filepath.Join(filepath.Dir(main), dropInDir) }
+func DropIns(main string) string { return filepath.Join(filepath.Dir(main), DropInDir) }
 
 // IsDropIn reports whether a file of this name in the directory of drop-ins is
 // one.
@@ -158,7 +159,7 @@ func (list *listing) read() iter.Seq2[File, error] {
 			if f.Shown == f.Path {
 				f.Shown = ""
 			}
-			data, mode, err := readRegular(path, maxFileBytes)
+			data, mode, err := readRegular(path, MaxFileBytes)
 			f.Data, f.Mode = data, mode
 			if !yield(f, within(&total, data, err)) {
 				return
@@ -178,8 +179,8 @@ func given(files []File) iter.Seq2[File, error] {
 			case i > maxDropIns:
 				yield(f, errTooMany)
 				return
-			case len(f.Data) > maxFileBytes:
-				err = tooLarge(maxFileBytes)
+			case len(f.Data) > MaxFileBytes:
+				err = tooLarge(MaxFileBytes)
 			}
 			if !yield(f, within(&total, f.Data, err)) {
 				return

@@ -83,7 +83,7 @@ func TestTheFingerprintFollowsTheDigestThroughEveryEdit(t *testing.T) {
 		{"a drop-in that leads nowhere", func() { must(os.Remove(at("conf.d/b.yaml"))); must(os.Symlink("nowhere", at("conf.d/b.yaml"))) }},
 		{"a drop-in that is too large", func() {
 			must(os.Remove(at("conf.d/b.yaml")))
-			put("conf.d/b.yaml", strings.Repeat("# 34567\n", maxFileBytes/8)+"#")()
+			put("conf.d/b.yaml", strings.Repeat("# 34567\n", MaxFileBytes/8)+"#")()
 		}},
 		{"drop-ins that are a file", func() { must(os.RemoveAll(at("conf.d"))); put("conf.d", "")() }},
 		{"no drop-ins", func() { must(os.Remove(at("conf.d"))) }},

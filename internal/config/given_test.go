@@ -73,7 +73,7 @@ func TestTheModeOfAGivenFileSaysWhoCanReadItsSecrets(t *testing.T) {
 }
 
 func TestGivenFilesAreBounded(t *testing.T) {
-	big := make([]byte, maxFileBytes)
+	big := make([]byte, MaxFileBytes)
 	var many []File
 	for range maxDropIns + 5 {
 		many = append(many, main1(""))
@@ -83,7 +83,7 @@ func TestGivenFilesAreBounded(t *testing.T) {
 		want  []error // of the last files, those before have none
 		read  int
 	}{
-		"one too large": {[]File{{Data: big}, {Data: make([]byte, maxFileBytes+1)}, {}}, []error{errTooLarge, nil}, 3},
+		"one too large": {[]File{{Data: big}, {Data: make([]byte, MaxFileBytes+1)}, {}}, []error{errTooLarge, nil}, 3},
 		"together":      {[]File{{Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}, {Data: big}}, []error{errTooMuch}, 7},
 		"too many":      {many, []error{errTooMany}, maxDropIns + 2},
 	} {
@@ -105,7 +105,7 @@ func TestGivenFilesThatCannotBeUsedAreRefused(t *testing.T) {
 		want  []string
 	}{
 		"none":              {nil, []string{codeUnreadable}},
-		"one too large":     {[]File{main1(base()), {Path: "/x", Data: make([]byte, maxFileBytes+1)}}, []string{codeTooLarge}},
+		"one too large":     {[]File{main1(base()), {Path: "/x", Data: make([]byte, MaxFileBytes+1)}}, []string{codeTooLarge}},
 		"without any paths": {[]File{{Data: []byte("log: {level: loud}\n")}}, []string{codeNoHelpers, codeBadValue}},
 	} {
 		conf, r := Load(givenFiles(c.files...))

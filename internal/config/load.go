@@ -242,7 +242,7 @@ func unreadable(err error) Finding {
 	case errors.Is(err, errNotRegular):
 		f.Code = codeNotAFile
 	case errors.Is(err, errTooLarge):
-		return Finding{Code: codeTooLarge, Message: "the file is larger than " + formatSize(maxFileBytes)}
+		return Finding{Code: codeTooLarge, Message: "the file is larger than " + formatSize(MaxFileBytes)}
 	case errors.Is(err, errTooMuch):
 		return Finding{Code: codeTooLarge, Message: "with this file the configuration is larger than " + formatSize(maxTotalBytes)}
 	case errors.Is(err, errTooMany):

@@ -108,7 +108,7 @@ func TestABrokenFileIsTheOnlyErrorOfWhatItHides(t *testing.T) {
 }
 
 func TestFilesThatCannotBeRead(t *testing.T) {
-	dir := write(t, map[string]string{"ok.yaml": base(), "sub/config.yaml/x": "", "huge.yaml": "# " + strings.Repeat("x", maxFileBytes)})
+	dir := write(t, map[string]string{"ok.yaml": base(), "sub/config.yaml/x": "", "huge.yaml": "# " + strings.Repeat("x", MaxFileBytes)})
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.yaml"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,9 @@ var (
 	decimalForm  = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
 )
 
+// ValidID reports whether id can be that of a helper, a webhook or a sink.
+func ValidID(id string) bool { return idForm.MatchString(id) }
+
 const day = 24 * time.Hour
 
 // parseDuration reads "1m30s" or "30d". form is false when the text is no

@@ -250,6 +250,18 @@ func (s *Store) noteDoubt() error {
 	return nil
 }
 
+// Expires is when the pending deliveries of a removed webhook end, wall clock;
+// zero when nothing would.
+func (s *Store) Expires(lane Lane) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var st LaneStats
+	if l := s.lanes[lane]; l != nil {
+		s.lifeStats(lane, l, &st)
+	}
+	return st.Expires
+}
+
 // lifeStats fills in what LaneStats says of a lane's life. Store.mu is held.
 func (s *Store) lifeStats(lane Lane, l *laneState, st *LaneStats) {
 	st.Returned = l.life.returned

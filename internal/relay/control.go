@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
 )
 
 // control is what the API may change of the running daemon.
@@ -17,6 +17,9 @@ type control struct{ r *relay }
 
 // refuse makes errors of the parts answers of the API.
 func refuse(err error) error {
+	if edit, ok := errors.AsType[*webhookedit.Refusal](err); ok {
+		return &api.Refusal{Status: edit.Status, Code: edit.Code, Field: edit.Field, Message: edit.Message, Findings: edit.Findings}
+	}
 	if errors.Is(err, reload.ErrStopped) {
 		return &api.Refusal{Status: http.StatusServiceUnavailable, Code: rest.CodeUnavailable, Message: err.Error()}
 	}
@@ -33,7 +36,7 @@ func (c control) reloader() (*reload.Reloader, error) {
 
 // Reload implements [api.Control].
 func (c control) Reload(ctx context.Context, uid *uint32) (rest.ReloadResult, error) {
-	return c.reload(ctx, reload.Cause{Trigger: reload.TriggerReload, UID: uid})
+	return c.reload(ctx, reload.Cause{Trigger: rest.TriggerReload, UID: uid})
 }
 
 func (c control) reload(ctx context.Context, cause reload.Cause) (rest.ReloadResult, error) {
@@ -98,7 +101,8 @@ func (c control) CreateWebhook(ctx context.Context, uid *uint32, w rest.WebhookC
 	if _, err := c.reloader(); err != nil {
 		return rest.WebhookChanged{}, err
 	}
-	return rest.WebhookChanged{}, errNoEditor
+	out, err := c.r.editor.Create(ctx, uid, w)
+	return out, refuse(err)
 }
 
 // ChangeWebhook implements [api.Control]. Enabling a webhook that came back as
@@ -107,7 +111,7 @@ func (c control) ChangeWebhook(ctx context.Context, uid *uint32, id string, w re
 	if _, err := c.reloader(); err != nil {
 		return rest.WebhookChanged{}, err
 	}
-	out, err := rest.WebhookChanged{}, error(nil)
+	out, err := c.r.editor.Change(ctx, uid, id, w)
 	if err == nil && w.Active != nil && *w.Active {
 		out.Released, err = c.r.release(ctx, id)
 	}
@@ -119,17 +123,26 @@ func (c control) DeleteWebhook(ctx context.Context, uid *uint32, id string) erro
 	if _, err := c.reloader(); err != nil {
 		return err
 	}
-	return errNoEditor
+	return refuse(c.r.editor.Delete(ctx, uid, id))
 }
 
-// DropDeliveries implements [api.Control].
+// DropDeliveries implements [api.Control]. A webhook that came back as another
+// one has nothing left to be held for then.
 func (c control) DropDeliveries(ctx context.Context, webhook string) (int64, error) {
-	for lane, l := range c.r.store.Lanes() {
-		if l.Webhook == webhook {
-			return c.r.dispatcher.running().DropLane(ctx, lane)
-		}
+	if _, err := c.reloader(); err != nil {
+		return 0, err
 	}
-	return 0, &api.Refusal{Status: http.StatusNotFound, Code: rest.CodeNotFound, Field: "id", Message: "there is no webhook " + strings.TrimSpace(webhook)}
+	for lane, l := range c.r.store.Lanes() {
+		if l.Webhook != webhook {
+			continue
+		}
+		n, err := c.r.dispatcher.running().DropLane(ctx, lane)
+		if err == nil {
+			_, err = c.r.release(ctx, webhook)
+		}
+		return n, err
+	}
+	return 0, &api.Refusal{Status: http.StatusNotFound, Code: rest.CodeNotFound, Field: "id", Message: "there is no webhook " + webhook}
 }
 
 // release ends the hold of a webhook that came back as another one.
@@ -148,5 +161,3 @@ func (r *relay) release(ctx context.Context, webhook string) (bool, error) {
 	r.log.Info("webhook released", "id", webhook)
 	return true, nil
 }
-
-var errNoEditor = errors.New("no editor")

@@ -110,13 +110,22 @@ func (l *lateStore) CountReplay(ctx context.Context, j queue.ReplayJob) (int, er
 // lateDispatcher is the dispatcher as package api sees it, before and after it
 // runs.
 type lateDispatcher struct {
-	p atomic.Pointer[dispatch.Dispatcher]
+	p     atomic.Pointer[dispatch.Dispatcher]
+	store *lateStore
 }
 
 func (l *lateDispatcher) set(d *dispatch.Dispatcher) { l.p.Store(d) }
 
 // running is nil before the dispatcher exists.
 func (l *lateDispatcher) running() *dispatch.Dispatcher { return l.p.Load() }
+
+// expires is when the deliveries of a removed webhook fail.
+func (l *lateDispatcher) expires(lane queue.Lane) time.Time {
+	if s := l.store.get(); s != nil {
+		return s.Expires(lane)
+	}
+	return time.Time{}
+}
 
 // busy is queue.Options.Busy.
 func (l *lateDispatcher) busy(lane queue.Lane, seq uint64) bool {
@@ -135,7 +144,11 @@ func (l *lateDispatcher) LaneState(lane queue.Lane) api.LaneState {
 		return api.LaneState{}
 	}
 	s := d.LaneStats(lane)
-	return api.LaneState{InFlight: s.InFlight, Hold: s.Hold, NextDue: s.NextDue}
+	out := api.LaneState{InFlight: s.InFlight, Hold: s.Hold, NextDue: s.NextDue, HoldUntil: s.HoldEnds}
+	if s.Hold == delivery.HoldRemoved {
+		out.HoldUntil = l.expires(lane)
+	}
+	return out
 }
 
 func (l *lateDispatcher) Retry(ctx context.Context, lane queue.Lane, seq uint64) error {

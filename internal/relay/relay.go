@@ -28,6 +28,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
+	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
 )
 
 // ErrStorage wraps the error that made the store stop. The process must end; a
@@ -147,6 +148,7 @@ type relay struct {
 	current   atomic.Pointer[snapshot]
 	switching sync.Mutex // held by whoever replaces current, from the first look at it on
 	reloader  atomic.Pointer[reload.Reloader]
+	editor    *webhookedit.Editor
 	gate      atomic.Pointer[gateState]
 	settled   chan struct{} // closed when the gate says anything but errStarting
 	settle    sync.Once
@@ -177,7 +179,9 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	}
 	r.current.Store(&snapshot{ingest: &ingest.Catalog{}, shown: &api.Catalog{}})
 	r.gate.Store(&gateState{errStarting})
+	r.dispatcher.store = &r.store
 	r.space = newSpaceWatch(r)
+	r.editor = r.newEditor()
 	return r
 }
 
@@ -356,7 +360,6 @@ func (r *relay) tellReady(l *reload.Reloader) {
 		"events", r.boot.Listen.Events, "admin", r.boot.Listen.Admin, "queue", r.boot.Queue.Dir)
 	status := fmt.Sprintf("configuration %d runs", l.Generation())
 	if degraded := l.Degraded(); degraded != "" {
-		r.log.Error("degraded", "reason", degraded)
 		status = "degraded: " + degraded
 	}
 	r.notify("READY=1\nSTATUS=" + status)

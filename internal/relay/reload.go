@@ -11,6 +11,8 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/configtest"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
 )
 
 // historyDir is where, in the queue's directory, former configurations are kept.
@@ -92,6 +94,21 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 	}), end
 }
 
+// newEditor makes the editor of webhooks. Tests in the files are for the reload to
+// run.
+func (r *relay) newEditor() *webhookedit.Editor {
+	return webhookedit.New(webhookedit.Options{
+		MainFile: r.Path,
+		Load: func(files []config.File) (*config.Config, *config.Report) {
+			return config.Load(config.Options{Path: r.Path, Files: files, LookupEnv: r.LookupEnv})
+		},
+		Reload: func(ctx context.Context, uid *uint32) (rest.ReloadResult, error) {
+			return control{r}.reload(ctx, reload.Cause{Trigger: rest.TriggerWebhooks, UID: uid})
+		},
+		Running: func() *config.Config { return r.current.Load().cfg },
+	})
+}
+
 // load reads the configuration and runs the tests in it.
 func (r *relay) load(files []config.File) (*config.Config, *config.Report) {
 	cfg, report := config.Load(config.Options{Path: r.Path, Files: files, LookupEnv: r.LookupEnv})
@@ -134,4 +151,5 @@ type noHistory struct{ err error }
 
 func (n noHistory) Append(history.Entry, []config.File) error { return n.err }
 func (n noHistory) Entries() []history.Entry                  { return nil }
+func (n noHistory) Generation() uint64                        { return 0 }
 func (n noHistory) Files(uint64) ([]config.File, error)       { return nil, n.err }

@@ -210,7 +210,7 @@ func (s *site) reload() rest.ReloadResult {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	result, err := s.Reload(ctx, Cause{Trigger: TriggerReload})
+	result, err := s.Reload(ctx, Cause{Trigger: rest.TriggerReload})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -15,15 +15,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// Triggers of a reload, as the log and the history name them.
-const (
-	TriggerStart    = "start"    // of the daemon
-	TriggerWatch    = "watch"    // a file changed
-	TriggerSignal   = "signal"   // SIGHUP
-	TriggerReload   = "reload"   // POST /v1/reload
-	TriggerWebhooks = "webhooks" // a webhook was changed through the REST API
-)
-
 // prepareTime bounds the preparation of one configuration.
 const prepareTime = 30 * time.Second
 
@@ -32,7 +23,7 @@ var ErrStopped = errors.New("the daemon is stopping")
 
 // Cause says who asked for a reload.
 type Cause struct {
-	Trigger string
+	Trigger string  // of package rest
 	UID     *uint32 // of the process that asked; nil when nobody did or it is not known
 }
 
@@ -55,6 +46,7 @@ type Watcher interface {
 type History interface {
 	Append(e history.Entry, sources []config.File) error
 	Entries() []history.Entry
+	Generation() uint64 // the highest that was ever given out
 	Files(generation uint64) ([]config.File, error)
 }
 
@@ -153,18 +145,18 @@ func (r *Reloader) begin() {
 	s := &r.state
 	last, known := r.lastApplied()
 	s.generation = last.Generation
-	e := history.Entry{At: s.loaded, Trigger: TriggerStart, Result: rest.ReloadApplied, Digest: s.report.Digest}
+	e := history.Entry{At: s.loaded, Trigger: rest.TriggerStart, Result: rest.ReloadApplied, Digest: s.report.Digest}
 	if r.Rejected != nil {
 		s.lastGood, s.seen = true, r.Rejected
 		e.Result, e.Digest = rest.ReloadRestored, r.Rejected.Digest
 		e.Errors, e.Error = countErrors(r.Rejected)
 		s.result = r.outcome(rest.ReloadRejected, nil, r.Rejected)
-		s.last = &rest.Reload{At: rest.At(e.At), Trigger: TriggerStart, Result: rest.ReloadRejected, Errors: e.Errors, Error: e.Error}
+		s.last = &rest.Reload{At: rest.At(e.At), Trigger: rest.TriggerStart, Result: rest.ReloadRejected, Errors: e.Errors, Error: e.Error}
 	} else {
 		if known && last.Digest == s.report.Digest {
 			return
 		}
-		s.generation++
+		s.generation = r.next()
 		e.Changes = kept(r.since(last, known))
 	}
 	e.Generation = s.generation
@@ -195,6 +187,9 @@ func (r *Reloader) lastApplied() (history.Entry, bool) {
 	return history.Entry{}, false
 }
 
+// next is the number of the next configuration.
+func (r *Reloader) next() uint64 { return max(r.History.Generation(), r.state.generation) + 1 }
+
 // Generation is the number of the configuration that runs.
 func (r *Reloader) Generation() uint64 {
 	r.mu.Lock()
@@ -216,7 +211,7 @@ func (r *Reloader) Run(ctx context.Context) {
 		case <-r.Watcher.Changed():
 			r.compare(ctx)
 		case <-r.Hangup:
-			r.serve(ctx, request{cause: Cause{Trigger: TriggerSignal}})
+			r.serve(ctx, request{cause: Cause{Trigger: rest.TriggerSignal}})
 		case <-r.wake:
 			r.serve(ctx)
 		}
@@ -264,7 +259,7 @@ func (r *Reloader) Reload(ctx context.Context, cause Cause) (rest.ReloadResult, 
 func (r *Reloader) compare(ctx context.Context) {
 	seen := r.state.seen // only this goroutine changes it
 	if config.Fingerprint(r.Path, seen.References) != seen.Digest {
-		r.serve(ctx, request{cause: Cause{Trigger: TriggerWatch}})
+		r.serve(ctx, request{cause: Cause{Trigger: rest.TriggerWatch}})
 	}
 }
 
@@ -299,7 +294,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 	defer r.Notify("READY=1")
 	s := &r.state
 	cfg, report := r.Load(nil)
-	if cause.Trigger == TriggerWatch && report.Digest == s.seen.Digest {
+	if cause.Trigger == rest.TriggerWatch && report.Digest == s.seen.Digest {
 		return s.result // changed and changed back: it is known already
 	}
 	r.mu.Lock()
@@ -319,7 +314,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()})
 		return r.reject(e, report)
 	}
-	e.Generation, e.Result, e.Changes = s.generation+1, rest.ReloadApplied, kept(changes)
+	e.Generation, e.Result, e.Changes = r.next(), rest.ReloadApplied, kept(changes)
 	prepared.Commit(e.Generation)
 	r.mu.Lock()
 	s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, report, e.Generation, e.At, false

@@ -43,7 +43,7 @@ func TestAnEditIsAppliedAndTold(t *testing.T) {
 		t.Errorf("after: %+v", c)
 	}
 	entries := s.Entries().Entries
-	if len(entries) != 2 || !entries[0].Running || entries[0].Generation != 2 || entries[1].Trigger != TriggerStart || entries[1].Running {
+	if len(entries) != 2 || !entries[0].Running || entries[0].Generation != 2 || entries[1].Trigger != rest.TriggerStart || entries[1].Running {
 		t.Errorf("%+v", entries)
 	}
 	if !s.told("RELOADING=1") || !s.told("STATUS=configuration 2 runs") {
@@ -76,7 +76,7 @@ func TestARejectedEditChangesNothingAndIsLoudUntilItIsPutRight(t *testing.T) {
 	if s.commits() != 0 || s.Degraded() != "" || s.Status().State != rest.ConfigCurrent {
 		t.Errorf("%d commits, %q, %+v", s.commits(), s.Degraded(), s.Status())
 	}
-	if n := s.Counts()[Count{TriggerReload, rest.ReloadRejected}]; n != 1 {
+	if n := s.Counts()[Count{rest.TriggerReload, rest.ReloadRejected}]; n != 1 {
 		t.Errorf("%v", s.Counts())
 	}
 }
@@ -148,7 +148,7 @@ func TestTheWatcherCausesAReloadOnlyWhenContentsChanged(t *testing.T) {
 	if n := strings.Count(s.log.String(), "configuration rejected"); n != 1 {
 		t.Errorf("%d rejections were told", n)
 	}
-	if got := s.Counts(); got[Count{TriggerWatch, rest.ReloadRejected}] != 1 || got[Count{TriggerWatch, rest.ReloadApplied}] != 2 {
+	if got := s.Counts(); got[Count{rest.TriggerWatch, rest.ReloadRejected}] != 1 || got[Count{rest.TriggerWatch, rest.ReloadApplied}] != 2 {
 		t.Errorf("%v", got)
 	}
 }
@@ -166,7 +166,7 @@ func TestAHangupReloads(t *testing.T) {
 	s.write("config.yaml", one+"log: {level: debug}\n")
 	s.hangup <- struct{}{}
 	s.until("reload", func() bool { return s.commits() == 1 })
-	if e := s.Entries().Entries[0]; e.Trigger != TriggerSignal || e.UID != nil {
+	if e := s.Entries().Entries[0]; e.Trigger != rest.TriggerSignal || e.UID != nil {
 		t.Errorf("%+v", e)
 	}
 }
@@ -234,7 +234,7 @@ func TestARequestIsAnsweredWhenTheDaemonStops(t *testing.T) {
 	go func() { defer close(done); s.Run(ctx) }()
 	cancel()
 	<-done
-	if _, err := s.Reload(t.Context(), Cause{Trigger: TriggerReload}); !errors.Is(err, ErrStopped) {
+	if _, err := s.Reload(t.Context(), Cause{Trigger: rest.TriggerReload}); !errors.Is(err, ErrStopped) {
 		t.Error(err)
 	}
 }

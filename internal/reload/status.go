@@ -25,9 +25,17 @@ func (r *Reloader) Status() rest.Config {
 	r.mu.Lock()
 	s := r.state
 	r.mu.Unlock()
+	counts := r.Counts()
 	out := rest.Config{Path: r.Path, Files: s.report.Files, Generation: s.generation, Digest: s.report.Digest,
 		LoadedAt: rest.At(s.loaded), Warnings: lines(s.report), State: rest.ConfigCurrent, FileDigest: s.seen.Digest,
 		LastReload: s.last, RestartRequired: config.RestartKeys(r.Boot, s.cfg), Watching: r.Watcher.Mode()}
+	for _, trigger := range rest.ReloadTriggers() {
+		for _, result := range []string{rest.ReloadApplied, rest.ReloadUnchanged, rest.ReloadRejected} {
+			if n := counts[Count{trigger, result}]; n > 0 {
+				out.Reloads = append(out.Reloads, rest.ReloadCount{Trigger: trigger, Result: result, Count: n})
+			}
+		}
+	}
 	switch {
 	case s.lastGood:
 		out.State = rest.ConfigLastKnownGood

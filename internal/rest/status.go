@@ -135,6 +135,7 @@ const (
 	CodeBadRequest       = "bad_request"        // 400: malformed or unknown parameter, key or value
 	CodeNotFound         = "not_found"          // 404: no such route, webhook, delivery, event or replay
 	CodeMethodNotAllowed = "method_not_allowed" // 405: Allow lists what the route takes
+	CodeReadOnly         = "read_only"          // 403: the daemon may not write conf.d
 	CodeInFlight         = "in_flight"          // 409: the delivery is being attempted; try again
 	CodeFinished         = "finished"           // 409: a delivered delivery cannot be discarded
 	CodeNotFinished      = "not_finished"       // 409: the delivery is still pending
@@ -147,5 +148,6 @@ const (
 	CodeUnsupportedType  = "unsupported_media"  // 415: the body is not application/json
 	CodeTooMany          = "too_many"           // 429: as many streams, tests or plans as are allowed at once
 	CodeInternal         = "internal"           // 500
+	CodeNoSpace          = "no_space"           // 507: the disk has no room for the edit
 	CodeUnavailable      = "unavailable"        // 503: the store is not open, or the daemon is ending
 )
