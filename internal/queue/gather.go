@@ -13,6 +13,9 @@ const (
 	// the time in which none of them comes.
 	gatherFor = 2 * time.Millisecond
 	gatherGap = time.Millisecond
+	// gatherFrom is how many senders are worth a wait. Fewer that meet by chance,
+	// at a few hundred events a second, would wait for nobody.
+	gatherFrom = 4
 	// gatherEvents is enough for a group: what a commit costs whatever its size is
 	// little for each of so many.
 	gatherEvents = 64
@@ -51,7 +54,7 @@ func (g *gathering) round(answered, waiting int) {
 // limit is how long to wait for one more request when there are have; 0 is not
 // at all.
 func (g *gathering) limit(have, events int) time.Duration {
-	if have >= g.expected || events >= gatherEvents || g.pass > 0 {
+	if g.expected < gatherFrom || have >= g.expected || events >= gatherEvents || g.pass > 0 {
 		return 0
 	}
 	return max(min(gatherFor-time.Since(g.since), gatherGap), 0)

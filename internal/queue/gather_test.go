@@ -9,12 +9,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestALoneSenderIsNeverHeldUp(t *testing.T) {
+func TestFewSendersAreNeverHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g gathering
 		mustEqual(t, "wait in the first group", g.limit(1, 1), 0)
-		for range 5 {
-			g.round(1, 0)
+		for senders := range gatherFrom {
+			g.round(senders, 0)
 			mustEqual(t, "wait", g.limit(1, 1), 0)
 		}
 	})
@@ -42,7 +42,7 @@ func TestSendersThatStayAwayAreWaitedForMoreAndMoreRarely(t *testing.T) {
 		var g gathering
 		waits := 0
 		for range 1000 {
-			g.round(1, 1)
+			g.round(2, 2)
 			if g.limit(1, 1) > 0 {
 				waits++
 				g.waited(1)
