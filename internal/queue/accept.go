@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -65,6 +64,7 @@ func (s *Store) acceptGroup(r *acceptReq) {
 	}
 	g := s.begin()
 	s.applyCompletions(g)
+	events := 0
 	s.mu.Lock()
 	for r != nil {
 		for r.next < len(r.evs) && !g.full() {
@@ -76,41 +76,16 @@ func (s *Store) acceptGroup(r *acceptReq) {
 			break
 		}
 		s.c.answers = append(s.c.answers, r)
+		events += len(r.evs)
 		if g.full() {
 			break
 		}
 		s.mu.Unlock()
-		r = s.nextAccept()
+		r = s.nextAccept(events)
 		s.mu.Lock()
 	}
 	s.mu.Unlock()
 	s.commit(g)
-}
-
-// gatherYields is how often the committer lets others run before it believes
-// that nobody else has events for the group under way.
-const gatherYields = 2
-
-// nextAccept is the next request that waits, nil when none does. Before it says
-// so it yields the processor: senders that were answered by the last group and
-// are ready to run hand in their next events meanwhile. On a busy machine a
-// sync then covers a fifth more events; on an idle one nobody else is ready to run and
-// yielding takes no time, so that no event ever waits for a timer.
-func (s *Store) nextAccept() *acceptReq {
-	for range gatherYields {
-		select {
-		case r := <-s.accepts:
-			return r
-		default:
-			runtime.Gosched()
-		}
-	}
-	select {
-	case r := <-s.accepts:
-		return r
-	default:
-		return nil
-	}
 }
 
 // refuse answers a request that met a full disk. Events of it that an earlier

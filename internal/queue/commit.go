@@ -29,6 +29,7 @@ const (
 
 // committer is the state of the one goroutine that writes.
 type committer struct {
+	gather     gathering
 	left       *acceptReq // its events from left.next on did not fit the last group
 	answers    []*acceptReq
 	repeats    map[[16]byte]*repeatRow // keys of the group under way
@@ -46,6 +47,7 @@ type committer struct {
 func (c *committer) init(s *Store) {
 	c.repeats = map[[16]byte]*repeatRow{}
 	c.templates = map[*delivery.Request]uint64{}
+	c.gather.init()
 	c.flush = stoppedTimer()
 	c.day = time.NewTimer(untilNextDay(s.Now()))
 	c.space.init()
@@ -364,6 +366,7 @@ func (s *Store) commit(g *group) {
 	if len(g.changes) > 0 && s.opts.OnChange != nil {
 		s.opts.OnChange(g.changes)
 	}
+	s.c.gather.round(len(s.c.answers), len(s.accepts))
 	s.answer(nil)
 	s.guard.spend(int64(g.size))
 	s.raiseMarks(g.touched)
