@@ -97,6 +97,7 @@ type Dispatcher struct {
 	started  atomic.Bool
 	stopping atomic.Bool
 	dead     atomic.Bool // the store has stopped
+	next     chan func() // to a goroutine that lingers
 	done     chan struct{}
 	wg       sync.WaitGroup
 }
@@ -104,7 +105,7 @@ type Dispatcher struct {
 // New returns a dispatcher without lanes. It makes no attempt before Start.
 func New(o Options) *Dispatcher {
 	d := &Dispatcher{store: o.Store, storeID: o.StoreID, log: o.Logger, ringSize: o.ringSize,
-		ringBytes: o.RingBytes, done: make(chan struct{})}
+		ringBytes: o.RingBytes, next: make(chan func()), done: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -246,8 +247,34 @@ func (d *Dispatcher) spawn(f func()) bool {
 	if d.stopping.Load() {
 		return false
 	}
-	d.wg.Go(f)
+	select {
+	case d.next <- f: // somebody lingers
+	default:
+		d.wg.Go(func() { d.linger(f) })
+	}
 	return true
+}
+
+// lingerTime is how long a goroutine waits for more work after its own.
+const lingerTime = time.Second
+
+// linger runs f and then what comes within lingerTime. An attempt needs a stack
+// four times as large as that of a new goroutine; growing it for each delivery
+// of a busy lane costs 4 to 5 % of the daemon's processor time.
+func (d *Dispatcher) linger(f func()) {
+	idle := time.NewTimer(lingerTime)
+	defer idle.Stop()
+	for {
+		f()
+		idle.Reset(lingerTime)
+		select {
+		case f = <-d.next:
+		case <-idle.C:
+			return
+		case <-d.done:
+			return
+		}
+	}
 }
 
 // running reports whether anything may be claimed at all.

@@ -13,8 +13,8 @@
 //   - An attempt sees one [Target] from its beginning to its end. Apply switches
 //     all lanes at one instant, cancels nothing, and closes a sink after its last
 //     attempt.
-//   - An idle dispatcher runs one goroutine, which sleeps until the next time
-//     that is known; nothing polls.
+//   - A dispatcher that is idle for a second runs one goroutine, which sleeps
+//     until the next time that is known; nothing polls.
 //   - What the daemon's own shutdown cuts short uses up no attempt.
 //
 // # Lanes in memory

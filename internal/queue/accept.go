@@ -172,6 +172,7 @@ func (g *group) putReady(ev *Event, ref payloadRef, charge uint32) {
 		start = len(g.arena)
 		g.arena = row.append(g.arena, key)
 		g.put(key, g.row(start))
+		s.c.recent.add(nd.Lane, ev.Seq, &row)
 		l := g.touch(nd.Lane)
 		l.ready++
 		s.addLive(l, int64(charge))

@@ -40,6 +40,7 @@ type committer struct {
 	retiring   *retirement
 	space      spaceGiver
 	compactors compactors
+	recent     recent
 	templates  map[*delivery.Request]uint64 // already stored
 	closeErr   error
 }
@@ -52,6 +53,7 @@ func (c *committer) init(s *Store) {
 	c.day = time.NewTimer(untilNextDay(s.Now()))
 	c.space.init()
 	c.compactors.init(s)
+	c.recent.init()
 	c.retiring = s.planRetirement()
 }
 
@@ -267,6 +269,7 @@ func (g *group) put(key, val []byte) {
 		g.entries = make([]badger.Entry, 0, 64)
 	}
 	g.entries = append(g.entries, badger.Entry{Key: key, Value: val})
+	g.s.c.recent.forget(key)
 	g.note(g.txn.SetEntry(&g.entries[len(g.entries)-1]))
 	g.count++
 	g.size += len(key) + len(val) + 32
@@ -277,6 +280,7 @@ func (g *group) put(key, val []byte) {
 }
 
 func (g *group) del(key []byte) {
+	g.s.c.recent.forget(key)
 	g.note(g.txn.Delete(key))
 	g.count++
 	g.size += len(key) + 32

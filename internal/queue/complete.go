@@ -135,13 +135,12 @@ func (g *group) complete(c *Completion) {
 	start := len(g.arena)
 	g.arena = appendPendingKey(g.arena, d.Track, d.Lane, d.Due, d.Seq)
 	key := g.row(start)
-	raw := g.get(key)
-	if raw == nil || g.s.lanes[d.Lane] == nil {
+	row, raw, found, err := g.pending(d, key)
+	if !found || g.s.lanes[d.Lane] == nil {
 		g.s.log.Warn("outcome of a delivery that is not pending was ignored", "lane", d.Lane, "seq", d.Seq)
 		g.changed(d, a) // the dispatcher waits to hear of every completion
 		return
 	}
-	row, err := decodePending(key, raw)
 	if err != nil {
 		g.quarantine(key, raw, err.Error())
 		row = pendingRow{format: d.Format, replay: d.Replay, ref: d.ref, attempts: d.Attempts, tries: d.Tries, charge: d.charge,
