@@ -326,6 +326,7 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	}
 	watcher := watch.New(watch.Options{Logger: r.log})
 	reloader, endHistory := r.newReloader(watcher)
+	r.Report, r.Rejected = nil, nil // they hold the files
 	first.Commit(reloader.Generation())
 	r.reloader.Store(reloader)
 	d.Start()

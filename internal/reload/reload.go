@@ -134,9 +134,16 @@ func New(o Options) *Reloader {
 	if r.Notify == nil {
 		r.Notify = func(string) {}
 	}
-	r.state = state{cfg: o.Boot, report: o.BootReport, seen: o.BootReport, loaded: time.Now(), counts: map[Count]uint64{}}
+	r.state = state{cfg: o.Boot, report: facts(o.BootReport), seen: facts(o.BootReport), loaded: time.Now(), counts: map[Count]uint64{}}
 	r.begin()
+	r.BootReport, r.Rejected = nil, nil
 	return r
+}
+
+// facts is a report without the text of the files and what was parsed of it,
+// which would stay in memory with it.
+func facts(report *config.Report) *config.Report {
+	return &config.Report{Findings: report.Findings, Files: report.Files, References: report.References, Digest: report.Digest}
 }
 
 // begin finds the number of the first configuration, and records it unless it is
@@ -147,7 +154,7 @@ func (r *Reloader) begin() {
 	s.generation = last.Generation
 	e := history.Entry{At: s.loaded, Trigger: rest.TriggerStart, Result: rest.ReloadApplied, Digest: s.report.Digest}
 	if r.Rejected != nil {
-		s.lastGood, s.seen = true, r.Rejected
+		s.lastGood, s.seen = true, facts(r.Rejected)
 		e.Result, e.Digest = rest.ReloadRestored, r.Rejected.Digest
 		e.Errors, e.Error = countErrors(r.Rejected)
 		s.result = r.outcome(rest.ReloadRejected, nil, r.Rejected)
@@ -160,7 +167,7 @@ func (r *Reloader) begin() {
 		e.Changes = kept(r.since(last, known))
 	}
 	e.Generation = s.generation
-	r.record(e, s.report.Sources)
+	r.record(e, r.BootReport.Sources)
 }
 
 // since is what changed since a configuration that ran before the start.
@@ -298,7 +305,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 		return s.result // changed and changed back: it is known already
 	}
 	r.mu.Lock()
-	s.seen = report
+	s.seen = facts(report)
 	r.mu.Unlock()
 	r.watch()
 	e := history.Entry{Generation: s.generation, At: time.Now(), Trigger: cause.Trigger, UID: cause.UID, Digest: report.Digest}
@@ -317,7 +324,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 	e.Generation, e.Result, e.Changes = r.next(), rest.ReloadApplied, kept(changes)
 	prepared.Commit(e.Generation)
 	r.mu.Lock()
-	s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, report, e.Generation, e.At, false
+	s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, facts(report), e.Generation, e.At, false
 	r.mu.Unlock()
 	r.watch()
 	r.record(e, report.Sources)
