@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -209,7 +210,7 @@ func (r *Reloader) Generation() uint64 {
 func (r *Reloader) Run(ctx context.Context) {
 	defer close(r.done)
 	defer r.stop()
-	r.watch()
+	r.watch(r.state.seen)
 	r.compare(ctx) // what changed since the files were read
 	for {
 		select {
@@ -289,9 +290,8 @@ func (r *Reloader) serve(ctx context.Context, also ...request) {
 
 // watch tells the watcher what to look at: everything that the newest load
 // depends on, and what runs does, so that a reference that is mended is noticed.
-func (r *Reloader) watch() {
-	refs := append([]string(nil), r.state.seen.References...)
-	refs = append(refs, r.state.report.References...)
+func (r *Reloader) watch(seen *config.Report) {
+	refs := slices.Concat(seen.References, r.state.report.References)
 	r.Watcher.Set(watch.Paths{Main: r.Path, DropIns: config.DropIns(r.Path), References: refs})
 }
 
@@ -304,16 +304,13 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 	if cause.Trigger == rest.TriggerWatch && report.Digest == s.seen.Digest {
 		return s.result // changed and changed back: it is known already
 	}
-	r.mu.Lock()
-	s.seen = facts(report)
-	r.mu.Unlock()
-	r.watch()
+	r.watch(report)
 	e := history.Entry{Generation: s.generation, At: time.Now(), Trigger: cause.Trigger, UID: cause.UID, Digest: report.Digest}
 	switch {
 	case report.Err() != nil:
 		return r.reject(e, report)
 	case report.Digest == s.report.Digest:
-		return r.unchanged(e)
+		return r.unchanged(e, report)
 	}
 	changes := config.Diff(s.cfg, cfg)
 	prepared, err := r.prepare(ctx, cfg)
@@ -323,13 +320,12 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 	}
 	e.Generation, e.Result, e.Changes = r.next(), rest.ReloadApplied, kept(changes)
 	prepared.Commit(e.Generation)
-	r.mu.Lock()
-	s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, facts(report), e.Generation, e.At, false
-	r.mu.Unlock()
-	r.watch()
+	result := r.settle(&e, report, changes, func() {
+		s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, facts(report), e.Generation, e.At, false
+	})
 	r.record(e, report.Sources)
 	r.tellApplied(&e, report)
-	return r.settle(&e, r.outcome(e.Result, changes, report))
+	return result
 }
 
 func (r *Reloader) prepare(ctx context.Context, cfg *config.Config) (Prepared, error) {
@@ -339,7 +335,7 @@ func (r *Reloader) prepare(ctx context.Context, cfg *config.Config) (Prepared, e
 }
 
 // unchanged ends a reload of files that say what runs. A former failure is over.
-func (r *Reloader) unchanged(e history.Entry) rest.ReloadResult {
+func (r *Reloader) unchanged(e history.Entry, report *config.Report) rest.ReloadResult {
 	e.Result = rest.ReloadUnchanged
 	failed := r.state.last != nil && r.state.last.Result == rest.ReloadRejected
 	if failed {
@@ -348,10 +344,9 @@ func (r *Reloader) unchanged(e history.Entry) rest.ReloadResult {
 	} else {
 		r.Logger.Debug("configuration is unchanged", "trigger", e.Trigger, "generation", e.Generation)
 	}
-	r.mu.Lock()
-	r.state.lastGood = false // the files say again what was started with
-	r.mu.Unlock()
-	return r.settle(&e, r.outcome(e.Result, nil, r.state.report))
+	return r.settle(&e, report, nil, func() {
+		r.state.lastGood = false // the files say again what was started with
+	})
 }
 
 // reject ends a reload of files that are refused.
@@ -362,17 +357,20 @@ func (r *Reloader) reject(e history.Entry, report *config.Report) rest.ReloadRes
 	r.Logger.Error("configuration rejected; what ran before goes on", "trigger", e.Trigger, "generation", e.Generation,
 		"errors", e.Errors, "findings", lines(report))
 	r.Notify(fmt.Sprintf("STATUS=configuration rejected (%s); generation %d goes on", plural(e.Errors, "error"), e.Generation))
-	return r.settle(&e, r.outcome(e.Result, nil, report))
+	return r.settle(&e, report, nil, func() {})
 }
 
-// settle keeps the outcome for Status.
-func (r *Reloader) settle(e *history.Entry, result rest.ReloadResult) rest.ReloadResult {
+// settle makes the end of a reload known, all of it at once.
+func (r *Reloader) settle(e *history.Entry, report *config.Report, changes []config.Change, change func()) rest.ReloadResult {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.result = result
-	r.state.last = &rest.Reload{At: rest.At(e.At), Trigger: e.Trigger, Result: e.Result, Errors: e.Errors, Error: e.Error}
-	r.state.counts[Count{e.Trigger, e.Result}]++
-	return result
+	change()
+	s := &r.state
+	s.seen = facts(report)
+	s.result = r.outcome(e.Result, changes, report)
+	s.last = &rest.Reload{At: rest.At(e.At), Trigger: e.Trigger, Result: e.Result, Errors: e.Errors, Error: e.Error}
+	s.counts[Count{e.Trigger, e.Result}]++
+	return s.result
 }
 
 func (r *Reloader) outcome(result string, changes []config.Change, report *config.Report) rest.ReloadResult {
