@@ -98,6 +98,7 @@ func (s *site) start() *process {
 	p := &process{t: s.t, over: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.Command(self, "serve", "--config", s.config())
 	p.cmd.Args[0] = "peanuts-relay"
+	p.cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+s.dir)
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)

@@ -52,6 +52,7 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 func TestKillsDuringReloadsLoseNothing(t *testing.T) {
 	t.Parallel()
 	w := newReloads(t)
+	w.c.cuts = true
 	l := newLedger()
 	var next atomic.Int64
 	p := w.up()

@@ -108,6 +108,7 @@ helpers:
 func (l *lab) startDaemon() (time.Duration, error) {
 	t0 := time.Now()
 	l.daemon = exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "config.yaml"))
+	l.daemon.Env = append(os.Environ(), "STATE_DIRECTORY="+l.dir)
 	l.daemon.Stderr = os.Stderr
 	l.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := l.daemon.Start(); err != nil {

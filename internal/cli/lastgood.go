@@ -65,7 +65,7 @@ func (a *app) lastKnownGood(o config.Options, invalid error) (*starting, error) 
 		return WithExit(ExitConfig, fmt.Errorf("%s is not valid: %s; %s", o.Path, countErrors(invalid), what), hint)
 	}
 	var looked []string
-	for _, state := range config.StateDirs(o) {
+	for _, state := range stateDirs(o) {
 		dir := filepath.Join(state, historyDir)
 		entry, files, err := lastIn(dir, o.Path)
 		if err != nil {
@@ -86,10 +86,25 @@ func (a *app) lastKnownGood(o config.Options, invalid error) (*starting, error) 
 	return nil, none("no last known good configuration was found", looked)
 }
 
+// stateDirs lists where the state may be: where the files say, then where a
+// daemon noted that it is, then the default.
+func stateDirs(o config.Options) []string {
+	dirs := config.StateDirs(o)
+	mainFile, err := filepath.Abs(o.Path)
+	if err != nil {
+		return dirs
+	}
+	noted, ok := history.Noted(config.DefaultStateDir(o), mainFile)
+	if !ok || slices.Contains(dirs, noted) {
+		return dirs
+	}
+	return slices.Insert(dirs, max(len(dirs)-1, 0), noted)
+}
+
 // ranBefore reports whether there is a last known good configuration of a main
 // file.
 func (a *app) ranBefore(path string) bool {
-	return slices.ContainsFunc(config.StateDirs(config.Options{Path: path, LookupEnv: a.Env}), func(state string) bool {
+	return slices.ContainsFunc(stateDirs(config.Options{Path: path, LookupEnv: a.Env}), func(state string) bool {
 		_, _, err := lastIn(filepath.Join(state, historyDir), path)
 		return err == nil
 	})

@@ -25,6 +25,10 @@ func StateDirs(o Options) []string {
 	return said(o, "queue", "dir", newLoader(o).stateDir())
 }
 
+// DefaultStateDir is where the state is unless the files say otherwise; "" when
+// nothing says where.
+func DefaultStateDir(o Options) string { return newLoader(o.complete()).stateDir() }
+
 // AdminSockets lists where the admin socket of the daemon of the file at path may
 // be, best first, however broken the files are: as [StateDirs] finds the state. It
 // is for talking to a daemon that goes on while its files cannot be read.

@@ -49,7 +49,7 @@ func newHome(t *testing.T) *home {
 			t.Error(err)
 		}
 	})
-	return &home{t: t, dir: dir, log: &safeBuffer{}, env: map[string]string{}}
+	return &home{t: t, dir: dir, log: &safeBuffer{}, env: map[string]string{"STATE_DIRECTORY": dir}}
 }
 
 func (h *home) path(name string) string { return filepath.Join(h.dir, name) }

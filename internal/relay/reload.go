@@ -70,6 +70,7 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 	end = func() error { return nil }
 	if log, err := history.Open(filepath.Join(r.boot.Queue.Dir, historyDir), r.Path); err == nil {
 		kept, end = log, log.Close
+		r.noteQueue()
 		for _, warning := range log.Warnings() {
 			r.log.Warn("history of the configuration", "finding", warning)
 		}
@@ -92,6 +93,18 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 		Notify:        r.notify,
 		Logger:        r.log,
 	}), end
+}
+
+// noteQueue writes down where the queue is, if it is not where everybody looks: a
+// start with files that do not say it any more finds what ran last there.
+func (r *relay) noteQueue() {
+	usual := config.DefaultStateDir(config.Options{Path: r.Path, LookupEnv: r.LookupEnv})
+	if usual == "" || usual == r.boot.Queue.Dir {
+		return
+	}
+	if err := history.Note(usual, r.Path, r.boot.Queue.Dir); err != nil {
+		r.log.Info("a start with files that do not say where the queue is would not find the last known good configuration", "err", err)
+	}
 }
 
 // newEditor makes the editor of webhooks. Tests in the files are for the reload to

@@ -49,6 +49,7 @@ func Params(dir string) testscript.Params {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
 			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
+			env.Setenv("STATE_DIRECTORY", env.WorkDir)
 			// A process built with the race detector waits a second at its end
 			// unless told otherwise, and a session runs dozens.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
