@@ -91,6 +91,10 @@ func (s *Store) quietly(ctx context.Context, apply func(g *group) error) error {
 // deliveries are pending and its identity is another: then it is
 // LaneInfo.Returned. The identity of a webhook that stays may change freely.
 //
+// ctx ends the call only as long as nothing is written: what it began it brings to
+// its end, since a webhook that was removed by half a call, and goes on to run,
+// would lose its deliveries after RemovedKeep.
+//
 // Nothing is removed for good before the first call: only then is it known
 // which webhooks are there. Calls are made one after the other.
 func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneInfo, error) {
@@ -118,6 +122,7 @@ func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneI
 		if err != nil {
 			return nil, err
 		}
+		ctx = context.WithoutCancel(ctx)
 	}
 	s.expiry.poke()
 	return out, nil
@@ -207,17 +212,17 @@ func (s *Store) Release(ctx context.Context, lane Lane) error {
 	})
 }
 
-// WouldReturn reports whether SetLanes, called now with this webhook, would find
-// it [LaneInfo].Returned.
-func (s *Store) WouldReturn(want LaneWant) bool {
+// Outlook says how many deliveries of a webhook are pending, and whether SetLanes,
+// called now with this webhook, would find it [LaneInfo].Returned.
+func (s *Store) Outlook(want LaneWant) (pending int64, returned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lane, known := s.names[want.Webhook]
 	if !known {
-		return false
+		return 0, false
 	}
 	l := s.lanes[lane]
-	return l.life.next(new(want.Identity.digest()), s.awaited(lane, l), 0, 0).returned
+	return l.shown.pending(), l.life.next(new(want.Identity.digest()), s.awaited(lane, l), 0, 0).returned
 }
 
 // sureNow is relay time less every day that only a doubtful wall clock added to

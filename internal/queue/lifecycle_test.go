@@ -162,28 +162,6 @@ func TestTheSameWebhooksAgainWriteNothing(t *testing.T) {
 	mustEqual(t, "lanes after what was refused", len(h.names), 2)
 }
 
-func TestMoreWebhooksThanATransactionTakesGetTheirLanes(t *testing.T) {
-	h := newHarness(t)
-	var want []LaneWant
-	for n := range 6000 {
-		want = append(want, LaneWant{fmt.Sprintf("x.%d", n), homeIdentity()})
-	}
-	before := h.Stats().Groups
-	lanes, err := h.SetLanes(t.Context(), want)
-	if err != nil || len(lanes) != len(want) {
-		t.Fatal(len(lanes), err)
-	}
-	if n := h.Stats().Groups - before; n < 2 {
-		t.Errorf("%d transactions; the case is not the one meant", n)
-	}
-	h.reopen()
-	again, err := h.SetLanes(t.Context(), want)
-	if err != nil || !maps.Equal(lanes, again) {
-		t.Errorf("lanes changed over a restart: %v", err)
-	}
-	h.sound()
-}
-
 func TestDeliveriesOfAWebhookThatDoesNotComeBackEndAsFailed(t *testing.T) {
 	busy := atomic.Uint64{}
 	h := newHarness(t, func(o *Options) {

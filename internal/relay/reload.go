@@ -137,13 +137,8 @@ func (r *relay) notify(state string) {
 
 // outlook says how the deliveries of a webhook stand.
 func (r *relay) outlook(w *config.Webhook) reload.Outlook {
-	out := reload.Outlook{Moved: r.store.get().WouldReturn(queue.LaneWant{Webhook: w.ID, Identity: identity(w)})}
-	for _, l := range r.store.Lanes() {
-		if l.Webhook == w.ID {
-			out.Pending = l.Pending()
-		}
-	}
-	return out
+	pending, moved := r.store.get().Outlook(queue.LaneWant{Webhook: w.ID, Identity: identity(w)})
+	return reload.Outlook{Pending: pending, Moved: moved}
 }
 
 // noHistory stands for a history that cannot be used.
