@@ -3,6 +3,8 @@ package relay
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
@@ -19,7 +21,7 @@ import (
 const historyDir = "config"
 
 // prepared is a configuration of which everything has been built. It holds
-// relay.switching until it takes effect or is let go.
+// relay.switching until it takes effect.
 type prepared struct {
 	r    *relay
 	snap *snapshot
@@ -38,6 +40,9 @@ func (r *relay) prepare(ctx context.Context, cfg *config.Config) (reload.Prepare
 			snap.discard()
 		}
 		r.switching.Unlock()
+		if errors.Is(err, queue.ErrStopped) {
+			err = fmt.Errorf("%w: %w", reload.ErrStopped, err)
+		}
 		return nil, err
 	}
 	return &prepared{r, snap}, nil
@@ -58,12 +63,6 @@ func (p *prepared) Commit(generation uint64) {
 	}
 }
 
-// Discard implements [reload.Prepared].
-func (p *prepared) Discard() {
-	p.snap.discard()
-	p.r.switching.Unlock()
-}
-
 // newReloader opens the history and makes the reloader of a daemon that starts
 // with r.boot. A history that cannot be used costs the daemon only that.
 func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() error) {
@@ -79,18 +78,19 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 		kept = noHistory{err}
 	}
 	return reload.New(reload.Options{
-		Load:       r.load,
-		Path:       r.Path,
-		Boot:       r.boot,
-		BootReport: cmp.Or(r.Report, &config.Report{}),
-		Rejected:   r.Rejected,
-		Prepare:    r.prepare,
-		Outlook:    r.outlook,
-		History:    kept,
-		Watcher:    w,
-		Hangup:     r.Hangup,
-		Notify:     r.notify,
-		Logger:     r.log,
+		Load:          r.load,
+		Path:          r.Path,
+		Boot:          r.boot,
+		BootReport:    cmp.Or(r.Report, &config.Report{}),
+		Rejected:      r.Rejected,
+		LastKnownGood: r.LastKnownGood,
+		Prepare:       r.prepare,
+		Outlook:       r.outlook,
+		History:       kept,
+		Watcher:       w,
+		Hangup:        r.Hangup,
+		Notify:        r.notify,
+		Logger:        r.log,
 	}), end
 }
 

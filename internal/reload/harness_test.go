@@ -38,7 +38,6 @@ type site struct {
 
 	mu        sync.Mutex
 	committed []*config.Config
-	discarded int
 	prepared  int
 	refuse    error
 	gate      chan struct{} // when set, Prepare waits for an element
@@ -123,8 +122,10 @@ func (s *site) open() {
 	}
 	boot, report := s.load(nil)
 	var rejected *config.Report
+	var good history.Entry
 	if boot == nil {
-		_, files, err := s.history.Last()
+		var files []config.File
+		good, files, err = s.history.Last()
 		if err != nil {
 			s.t.Fatal(err, report.Text())
 		}
@@ -135,7 +136,7 @@ func (s *site) open() {
 	}
 	s.boot = boot
 	s.watcher, s.hangup = &fakeWatcher{changed: make(chan struct{}, 1)}, make(chan struct{}, 1)
-	s.Reloader = New(Options{Load: s.load, Path: s.path("config.yaml"), Boot: boot, BootReport: report, Rejected: rejected,
+	s.Reloader = New(Options{Load: s.load, Path: s.path("config.yaml"), Boot: boot, BootReport: report, Rejected: rejected, LastKnownGood: good.Generation,
 		Prepare: s.prepare, Outlook: func(w *config.Webhook) Outlook { return s.outlooks[w.ID] }, History: s.history, Watcher: s.watcher,
 		Hangup: s.hangup, Notify: s.notify, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
 }
@@ -192,12 +193,6 @@ func (c *change) Commit(uint64) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	c.s.committed = append(c.s.committed, c.cfg)
-}
-
-func (c *change) Discard() {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	c.s.discarded++
 }
 
 func (s *site) commits() int {

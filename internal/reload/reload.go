@@ -19,7 +19,8 @@ import (
 // prepareTime bounds the preparation of one configuration.
 const prepareTime = 30 * time.Second
 
-// ErrStopped answers a reload that was asked of a daemon that ends.
+// ErrStopped answers a reload that was asked of a daemon that ends. As an error
+// of Options.Prepare it says that this is why.
 var ErrStopped = errors.New("the daemon is stopping")
 
 // Cause says who asked for a reload.
@@ -28,11 +29,10 @@ type Cause struct {
 	UID     *uint32 // of the process that asked; nil when nobody did or it is not known
 }
 
-// Prepared is a configuration of which everything has been built. Exactly one
-// of its methods is called, once.
+// Prepared is a configuration of which everything has been built.
 type Prepared interface {
-	Commit(generation uint64) // makes it what runs
-	Discard()                 // lets go of what was built
+	// Commit makes it what runs. It is always called, once.
+	Commit(generation uint64)
 }
 
 // Watcher tells of changes; *watch.Watcher is one.
@@ -51,8 +51,8 @@ type History interface {
 	Files(generation uint64) ([]config.File, error)
 }
 
-// Options are what a [Reloader] works with. Every field but Hangup, Rejected
-// and Logger is required.
+// Options are what a [Reloader] works with. Every field but Hangup, Rejected,
+// LastKnownGood and Logger is required.
 type Options struct {
 	// Load reads files, or those of the daemon when files is nil, and runs the
 	// tests that they contain.
@@ -64,8 +64,9 @@ type Options struct {
 	Boot       *config.Config
 	BootReport *config.Report
 	// Rejected is what is wrong with the files when Boot is not what they say but
-	// the last known good configuration.
-	Rejected *config.Report
+	// the last known good configuration, and LastKnownGood the number of that.
+	Rejected      *config.Report
+	LastKnownGood uint64
 
 	// Prepare builds everything that a configuration needs and changes nothing
 	// that runs. Its error is shown to the operator.
@@ -94,7 +95,6 @@ type Reloader struct {
 	Options
 
 	wake chan struct{} // capacity 1: a request waits
-	done chan struct{}
 
 	mu      sync.Mutex // guards the rest
 	waiting []request
@@ -105,7 +105,7 @@ type Reloader struct {
 // request waits for a reload that begins after it.
 type request struct {
 	cause  Cause
-	answer chan rest.ReloadResult // capacity 1
+	answer chan rest.ReloadResult // capacity 1; closed when the daemon ends
 }
 
 // state is what runs and what was last tried.
@@ -128,7 +128,7 @@ type Count struct{ Trigger, Result string }
 // New returns a reloader for a daemon that starts with o.Boot. The caller has
 // that running, with the number that [Reloader.Generation] gives, before Run.
 func New(o Options) *Reloader {
-	r := &Reloader{Options: o, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &Reloader{Options: o, wake: make(chan struct{}, 1)}
 	if r.Logger == nil {
 		r.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -154,21 +154,33 @@ func (r *Reloader) begin() {
 	last, known := r.lastApplied()
 	s.generation = last.Generation
 	e := history.Entry{At: s.loaded, Trigger: rest.TriggerStart, Result: rest.ReloadApplied, Digest: s.report.Digest}
-	if r.Rejected != nil {
-		s.lastGood, s.seen = true, facts(r.Rejected)
+	switch {
+	case r.Rejected != nil:
+		s.generation, s.lastGood, s.seen = r.LastKnownGood, true, facts(r.Rejected)
 		e.Result, e.Digest = rest.ReloadRestored, r.Rejected.Digest
 		e.Errors, e.Error = countErrors(r.Rejected)
 		s.result = r.outcome(rest.ReloadRejected, nil, r.Rejected)
 		s.last = &rest.Reload{At: rest.At(e.At), Trigger: rest.TriggerStart, Result: rest.ReloadRejected, Errors: e.Errors, Error: e.Error}
-	} else {
-		if known && last.Digest == s.report.Digest {
-			return
-		}
+	case known && last.Digest == s.report.Digest && r.wouldBeFound(last.Generation):
+		return
+	default:
 		s.generation = r.next()
 		e.Changes = kept(r.since(last, known))
 	}
 	e.Generation = s.generation
 	r.record(e, r.BootReport.Sources)
+}
+
+// wouldBeFound reports whether a start with broken files would find this
+// configuration as the last known good one.
+func (r *Reloader) wouldBeFound(generation uint64) bool {
+	for _, e := range r.History.Entries() {
+		if e.Result != rest.ReloadRejected {
+			_, err := r.History.Files(generation)
+			return e.Generation == generation && err == nil
+		}
+	}
+	return false
 }
 
 // since is what changed since a configuration that ran before the start.
@@ -208,7 +220,6 @@ func (r *Reloader) Generation() uint64 {
 // Run reloads whenever the files change, a SIGHUP comes or Reload is called,
 // until ctx ends. What was prepared by then takes effect.
 func (r *Reloader) Run(ctx context.Context) {
-	defer close(r.done)
 	defer r.stop()
 	r.watch(r.state.seen)
 	r.compare(ctx) // what changed since the files were read
@@ -280,9 +291,13 @@ func (r *Reloader) serve(ctx context.Context, also ...request) {
 	if len(all) == 0 {
 		return
 	}
-	result := r.once(ctx, all[0].cause)
+	result, err := r.once(ctx, all[0].cause)
 	for _, q := range all {
-		if q.answer != nil {
+		switch {
+		case q.answer == nil:
+		case err != nil:
+			close(q.answer)
+		default:
 			q.answer <- result
 		}
 	}
@@ -295,28 +310,32 @@ func (r *Reloader) watch(seen *config.Report) {
 	r.Watcher.Set(watch.Paths{Main: r.Path, DropIns: config.DropIns(r.Path), References: refs})
 }
 
-// once is one reload.
-func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
+// once is one reload. Its error is [ErrStopped]: the daemon ends, which says nothing
+// about the files.
+func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, error) {
 	r.Notify("RELOADING=1")
 	defer r.Notify("READY=1")
 	s := &r.state
 	cfg, report := r.Load(nil)
 	if cause.Trigger == rest.TriggerWatch && report.Digest == s.seen.Digest {
-		return s.result // changed and changed back: it is known already
+		return s.result, nil // changed and changed back: it is known already
 	}
 	r.watch(report)
 	e := history.Entry{Generation: s.generation, At: time.Now(), Trigger: cause.Trigger, UID: cause.UID, Digest: report.Digest}
 	switch {
 	case report.Err() != nil:
-		return r.reject(e, report)
+		return r.reject(e, report), nil
 	case report.Digest == s.report.Digest:
-		return r.unchanged(e, report)
+		return r.unchanged(e, report), nil
 	}
 	changes := config.Diff(s.cfg, cfg)
 	prepared, err := r.prepare(ctx, cfg)
-	if err != nil {
+	switch {
+	case err != nil && (ctx.Err() != nil || errors.Is(err, ErrStopped)):
+		return rest.ReloadResult{}, ErrStopped
+	case err != nil:
 		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()})
-		return r.reject(e, report)
+		return r.reject(e, report), nil
 	}
 	e.Generation, e.Result, e.Changes = r.next(), rest.ReloadApplied, kept(changes)
 	prepared.Commit(e.Generation)
@@ -325,7 +344,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) rest.ReloadResult {
 	})
 	r.record(e, report.Sources)
 	r.tellApplied(&e, report)
-	return result
+	return result, nil
 }
 
 func (r *Reloader) prepare(ctx context.Context, cfg *config.Config) (Prepared, error) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
@@ -184,6 +186,8 @@ func lines(report *config.Report) []string {
 	return out
 }
 
+// line is a finding in one line. It goes to terminals and, as a state of many
+// lines, to the service manager: the name of a file must not add one.
 func line(f *config.Finding) string {
 	text := f.Message
 	if f.Suggestion != "" {
@@ -191,11 +195,17 @@ func line(f *config.Finding) string {
 	}
 	switch {
 	case f.File == "":
-		return text
 	case f.Line == 0:
-		return f.File + ": " + text
+		text = f.File + ": " + text
+	default:
+		text = fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, text)
 	}
-	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, text)
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 func list[T any](s []T) []T {
