@@ -12,28 +12,31 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// spoil damages the kept copies of files that contain text.
-func (s *site) spoil(text string) {
+// spoil damages the kept copy of the file that contains text, until undo is called.
+func (s *site) spoil(text string) (undo func()) {
 	s.t.Helper()
 	kept, err := filepath.Glob(s.path("history/*/file-*"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	spoiled := 0
 	for _, path := range kept {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		if strings.Contains(string(data), text) {
-			spoiled++
-			if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
-				s.t.Fatal(err)
-			}
+			s.put(path, []byte("damaged"))
+			return func() { s.put(path, data) }
 		}
 	}
-	if spoiled != 1 {
-		s.t.Fatalf("%d files spoiled", spoiled)
+	s.t.Fatalf("nothing kept contains %q", text)
+	return nil
+}
+
+func (s *site) put(path string, data []byte) {
+	s.t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
@@ -42,7 +45,7 @@ func TestAnOlderConfigurationThatRunsAgainHasItsOwnNumber(t *testing.T) {
 	two := strings.Replace(one, "8081", "8082", 1)
 	s.write("config.yaml", two)
 	s.open()
-	s.spoil("8082")
+	undo := s.spoil("8082")
 	s.write("config.yaml", "helpers: [\n")
 	s.open()
 	if c := s.Status(); c.State != rest.ConfigLastKnownGood || c.Generation != 1 {
@@ -51,6 +54,7 @@ func TestAnOlderConfigurationThatRunsAgainHasItsOwnNumber(t *testing.T) {
 	if files, err := s.Former(1); err != nil || files.Files[0].Content != one {
 		t.Errorf("%+v, %v", files, err)
 	}
+	undo()
 	s.write("config.yaml", two)
 	s.open()
 	if c := s.Status(); c.State != rest.ConfigCurrent || c.Generation != 3 {
