@@ -25,7 +25,10 @@ const (
 // disk is the directory of the drop-ins. It may be a symbolic link, which is the
 // operator's way to put it elsewhere. The file itself may not: whoever could
 // make it one could have any file replaced.
-type disk struct{ dir string }
+type disk struct {
+	dir  string
+	sync func(*os.Root) error // syncNames; tests have it fail
+}
 
 // former is the file before an edit.
 type former struct {
@@ -86,7 +89,7 @@ func (d disk) write(data []byte, was former, mode fs.FileMode) error {
 		if err := root.Remove(FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return sync(root)
+		return d.sync(root)
 	}
 	if err := writeTemp(root, data, was, mode); err != nil {
 		_ = root.Remove(tempName) // the error is told; the next edit removes it too
@@ -98,7 +101,7 @@ func (d disk) write(data []byte, was former, mode fs.FileMode) error {
 		_ = root.Remove(tempName)
 		return err
 	}
-	return sync(root)
+	return d.sync(root)
 }
 
 // open opens the directory; nil when it is not there and not to be made.
@@ -118,7 +121,7 @@ func (d disk) open(create bool) (*os.Root, error) {
 		return nil, err
 	}
 	defer parent.Close()
-	if err := sync(parent); err != nil {
+	if err := d.sync(parent); err != nil {
 		return nil, err
 	}
 	return os.OpenRoot(d.dir)
@@ -146,8 +149,8 @@ func writeTemp(root *os.Root, data []byte, was former, mode fs.FileMode) (err er
 	return f.Sync()
 }
 
-// sync makes the names in a directory durable.
-func sync(root *os.Root) error {
+// syncNames makes the names in a directory durable.
+func syncNames(root *os.Root) error {
 	f, err := root.Open(".")
 	if err != nil {
 		return err

@@ -16,8 +16,8 @@
 //   - A value that comes through an edit is text, never a reference: a caller
 //     cannot make the daemon read a file or its environment.
 //
-// Edits wait for each other. An edit by hand at the same time is noticed, but
-// for the moment between the last look at the file and its replacement.
+// Edits wait for each other. An edit by hand at the same time is noticed and stays,
+// but for the moment between the last look at the file and its replacement.
 package webhookedit
 
 import (
@@ -79,7 +79,7 @@ type Editor struct {
 
 // New returns an editor. It does not look at the disk yet.
 func New(o Options) *Editor {
-	return &Editor{o: o, disk: disk{filepath.Join(filepath.Dir(o.MainFile), config.DropInDir)}, busy: make(chan struct{}, 1)}
+	return &Editor{o: o, disk: disk{filepath.Join(filepath.Dir(o.MainFile), config.DropInDir), syncNames}, busy: make(chan struct{}, 1)}
 }
 
 // begin waits for the edit before, which the end of ctx ends, and reads the
@@ -315,6 +315,10 @@ func (e *Editor) apply(ctx context.Context, uid *uint32, s *state, data []byte) 
 		return changedMeanwhile()
 	}
 	if err := e.disk.write(data, s.former, newMode); err != nil {
+		// It may be there all the same, if only its name is not durable.
+		if _, back := e.putBack(s, data); back != nil {
+			return fmt.Errorf("the edit may be in %s (%v), and the file could not be put back: %w", s.path, err, back)
+		}
 		return refuseIO(err, s.path)
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -322,7 +326,8 @@ func (e *Editor) apply(ctx context.Context, uid *uint32, s *state, data []byte) 
 	if err == nil && result.Result != rest.ReloadRejected {
 		return nil
 	}
-	if back := e.disk.write(s.former.data, s.former, s.former.mode); back != nil {
+	put, back := e.putBack(s, data)
+	if back != nil {
 		return fmt.Errorf("the edit is in %s but does not run (%v), and the file could not be put back: %w", s.path, cmp.Or(err, errRejected), back)
 	}
 	if err != nil {
@@ -331,8 +336,22 @@ func (e *Editor) apply(ctx context.Context, uid *uint32, s *state, data []byte) 
 	// What was refused is no longer there: without this the daemon would go on
 	// saying that it was. The outcome is the daemon's to report.
 	_, _ = e.o.Reload(ctx, uid)
+	fate := "is again as it was"
+	if !put {
+		fate = "stays as somebody else has written it meanwhile"
+	}
 	return &Refusal{Status: http.StatusUnprocessableEntity, Code: rest.CodeInvalidConfig, Findings: result.Findings,
-		Message: "the daemon refused the files as they are now, so " + FileName + " is again as it was" + first(result.Findings)}
+		Message: "the daemon refused the files with the edit; " + FileName + " " + fate + first(result.Findings)}
+}
+
+// putBack undoes the edit that wrote data; put says that the file was still as the
+// edit left it.
+func (e *Editor) putBack(s *state, data []byte) (put bool, err error) {
+	now, err := e.disk.read()
+	if err != nil || now.exists != (data != nil) || !bytes.Equal(now.data, data) {
+		return false, err
+	}
+	return true, e.disk.write(s.former.data, s.former, s.former.mode)
 }
 
 func newSecret() string {

@@ -323,6 +323,53 @@ func TestWhatTheDaemonRefusesIsPutBack(t *testing.T) {
 	}
 }
 
+func TestAnEditByHandDuringTheReloadIsNotOverwritten(t *testing.T) {
+	const byHand = "# by hand\nhelpers: {expenses: {webhooks: {backend: {enabled: false}}}}\n"
+	w := newWorld(t, nil)
+	w.refuse = func(attempt int) error {
+		if attempt > 1 {
+			return nil
+		}
+		write(t, filepath.Join(w.dir, "conf.d/90-api.yaml"), byHand)
+		return errRefused
+	}
+	_, err := w.editor.Create(t.Context(), nil, rest.WebhookChange{URL: new("https://example.com/x")})
+	refused(t, err, 422, "somebody else")
+	if w.own(t) != byHand {
+		t.Errorf("the file is\n%s", w.own(t))
+	}
+}
+
+func TestAnEditWhoseNameIsNotDurableIsUndone(t *testing.T) {
+	failure := errors.New("input/output error")
+	for name, former := range map[string]string{"a file": "# mine\nhelpers: {expenses: {webhooks: {backend: {enabled: false}}}}\n", "no file": ""} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{"conf.d/90-api.yaml": former}
+			if former == "" {
+				files = map[string]string{"conf.d/10.yaml": "helpers: {}\n"}
+			}
+			w := newWorld(t, files)
+			syncs := 0
+			w.editor.FailSync(func() error {
+				if syncs++; syncs == 1 {
+					return failure
+				}
+				return nil
+			})
+			if _, err := w.editor.Create(t.Context(), nil, rest.WebhookChange{URL: new("https://example.com/x")}); !errors.Is(err, failure) {
+				t.Errorf("error %v", err)
+			}
+			if w.own(t) != former || w.reloads != 0 {
+				t.Errorf("after %d reloads the file is\n%s", w.reloads, w.own(t))
+			}
+			w.editor.FailSync(func() error { return failure })
+			if _, err := w.editor.Create(t.Context(), nil, rest.WebhookChange{URL: new("https://example.com/x")}); err == nil || !strings.Contains(err.Error(), "could not be put back") {
+				t.Errorf("nothing is durable: %v", err)
+			}
+		})
+	}
+}
+
 func TestAnEditThatIsThereAlreadyIsMadeToRun(t *testing.T) {
 	w := newWorld(t, nil)
 	write(t, filepath.Join(w.dir, "conf.d/90-api.yaml"), "helpers: {expenses: {webhooks: {backend: {enabled: false}}}}\n")
