@@ -1,7 +1,9 @@
 package main
 
 import (
+	"net"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -12,7 +14,12 @@ import (
 // TestMain makes the test binary the program itself, so that a session runs
 // real daemons and clients, each in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"peanuts-relay": func() { os.Exit(run()) }})
+	testscript.Main(m, map[string]func(){"peanuts-relay": func() {
+		if name, value, _ := strings.Cut(loopbackNames, "="); os.Getenv(name) == value {
+			net.DefaultResolver = resolveToLoopback()
+		}
+		os.Exit(run())
+	}})
 }
 
 // TestSessions runs testdata/sessions/*.txt: what a user does with the program, from

@@ -25,8 +25,9 @@ const patience = 60 * time.Second
 // test starts again and again.
 type site struct {
 	t      *testing.T
-	dir    string // sockets and configuration
-	data   string // the queue's directory
+	dir    string   // sockets and configuration
+	data   string   // the queue's directory
+	env    []string // of the daemon, besides the test's own
 	client *http.Client
 	admin  *adminclient.Client
 }
@@ -98,7 +99,7 @@ func (s *site) start() *process {
 	p := &process{t: s.t, over: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.Command(self, "serve", "--config", s.config())
 	p.cmd.Args[0] = "peanuts-relay"
-	p.cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+s.dir)
+	p.cmd.Env = append(append(os.Environ(), "STATE_DIRECTORY="+s.dir), s.env...)
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)
