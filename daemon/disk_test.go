@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
@@ -46,10 +45,7 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 				stop := s.flood(l, &next, 8)
 				want := l.len() + 50
 				until(t, "events to be acknowledged", func() bool { return l.len() > want })
-				if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-					t.Fatal(err)
-				}
-				disk.Cut()
+				disk.CutUnder(p.cmd.Process)
 				p.kill()
 				disk.Unmount()
 				disk.Mount()

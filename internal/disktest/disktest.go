@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,6 +118,42 @@ func (d *Disk) Cut() {
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush); err != nil {
 		d.t.Skipf("this kernel does not shut a file system down: %v", err)
 	}
+}
+
+// CutUnder is Cut while p works: p is stopped first and stays stopped, so that
+// nobody hears what it would say of the time after. Stopping takes effect a moment
+// after the signal; a thread that waits for the disk then may go on waiting, and
+// stops before it can say anything.
+func (d *Disk) CutUnder(p *os.Process) {
+	d.t.Helper()
+	if err := p.Signal(unix.SIGSTOP); err != nil {
+		d.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); !stopped(p.Pid); <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("process %d does not stop", p.Pid)
+		}
+	}
+	d.Cut()
+}
+
+// stopped reports whether no thread of a process runs (proc_pid_stat(5)).
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return false
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		_, after, _ := strings.Cut(string(stat), ") ")
+		if after == "" || !strings.Contains("TtDZX", after[:1]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Fill leaves at most free bytes of the file system that dir is on. Release

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,10 +31,7 @@ func cutOnce(t *testing.T, disk *disktest.Disk, dir, mode string, acked map[uint
 	t.Helper()
 	c := startCrashChild(t, dir, mode)
 	c.follow(acked, time.Duration(rand.IntN(200)+100)*time.Millisecond, func() {
-		if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Error(err)
-		}
-		disk.Cut()
+		disk.CutUnder(c.cmd.Process)
 		c.cmd.Process.Kill()
 	})
 	disk.Unmount()
@@ -71,10 +67,7 @@ func TestAPowerCutWhileTheStoreIsMadeLeavesOneThatOpens(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
-		if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Error(err)
-		}
-		disk.Cut()
+		disk.CutUnder(c.Process)
 		c.Process.Kill()
 		c.Wait() // killed: the error is expected
 		disk.Unmount()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,10 +26,7 @@ func TestNothingAppendedIsLostByAPowerCut(t *testing.T) {
 			var acked uint64
 			for range cuts {
 				acked = max(acked, endOnce(t, dir, true, rand.N(200*time.Millisecond), func(p *os.Process) {
-					if err := p.Signal(syscall.SIGSTOP); err != nil {
-						t.Error(err)
-					}
-					disk.Cut()
+					disk.CutUnder(p)
 					p.Kill()
 				}))
 				disk.Unmount()
