@@ -62,9 +62,6 @@ const (
 	maxPlans = 2
 )
 
-// roleMain is PlanFile.Role of the main file.
-const roleMain = "main"
-
 func (a *API) postReload(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := noInput(w, r); err != nil {
 		return nil, err
@@ -138,7 +135,7 @@ func planRequest(w http.ResponseWriter, r *http.Request) (in rest.PlanRequest, e
 			return in, err
 		}
 		role := in.Files[i].Role
-		if role != roleMain && !isDropIn(role) {
+		if role != rest.RoleMain && !isDropIn(role) {
 			return in, bad(field+".role", `%q is neither "main" nor the name of a drop-in such as "50-crm.yaml"`, role)
 		}
 		if seen[role] {
@@ -146,7 +143,7 @@ func planRequest(w http.ResponseWriter, r *http.Request) (in rest.PlanRequest, e
 		}
 		seen[role] = true
 	}
-	if in.Replace && !seen[roleMain] {
+	if in.Replace && !seen[rest.RoleMain] {
 		return in, bad("files", `with "replace" the files must have one with the role "main"`)
 	}
 	return in, nil

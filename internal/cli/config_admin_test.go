@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
@@ -176,7 +177,7 @@ func TestACandidateIsReadOnTheOperatorsSide(t *testing.T) {
 }
 
 func TestACandidateThatCannotBeReadIsNotSent(t *testing.T) {
-	candidate(t, map[string]string{"binary.yaml": "a: \xff\n", "conf.d/x.yml": "a: b\n", "empty/x": "", "large.yaml": strings.Repeat("#", maxCandidateFile+1)})
+	candidate(t, map[string]string{"binary.yaml": "a: \xff\n", "conf.d/x.yml": "a: b\n", "empty/x": "", "large.yaml": strings.Repeat("#", config.MaxFileBytes+1)})
 	for arg, want := range map[string]struct {
 		code int
 		says string

@@ -14,9 +14,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
 )
 
-// historyDir is where the history of the configuration is, in queue.dir.
-const historyDir = "config"
-
 // starting is the configuration that the daemon starts with.
 type starting struct {
 	cfg    *config.Config
@@ -66,7 +63,7 @@ func (a *app) lastKnownGood(o config.Options, invalid error) (*starting, error) 
 	}
 	var looked []string
 	for _, state := range stateDirs(o) {
-		dir := filepath.Join(state, historyDir)
+		dir := history.Dir(state)
 		entry, files, err := lastIn(dir, o.Path)
 		if err != nil {
 			looked = append(looked, dir+": "+whyNone(err))
@@ -105,7 +102,7 @@ func stateDirs(o config.Options) []string {
 // file.
 func (a *app) ranBefore(path string) bool {
 	return slices.ContainsFunc(stateDirs(config.Options{Path: path, LookupEnv: a.Env}), func(state string) bool {
-		_, _, err := lastIn(filepath.Join(state, historyDir), path)
+		_, _, err := lastIn(history.Dir(state), path)
 		return err == nil
 	})
 }

@@ -16,12 +16,8 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-const (
-	mainFileName = "config.yaml"
-	dropInDir    = "conf.d"
-	// maxCandidateFile is what the daemon reads of one file at most.
-	maxCandidateFile = 10 << 20
-)
+// mainFileName is the main file of a directory that is a candidate.
+const mainFileName = "config.yaml"
 
 func (a *app) planCommand() *cobra.Command {
 	var asJSON bool
@@ -83,16 +79,16 @@ func readCandidate(args []string) (in rest.PlanRequest, what string, err error) 
 		return readCandidateFile(what)
 	}
 	in.Replace = true
-	if err := addFile(&in, "main", filepath.Join(what, mainFileName)); err != nil {
+	if err := addFile(&in, rest.RoleMain, filepath.Join(what, mainFileName)); err != nil {
 		return in, what, err
 	}
-	entries, err := os.ReadDir(filepath.Join(what, dropInDir))
+	entries, err := os.ReadDir(filepath.Join(what, config.DropInDir))
 	if err != nil && !os.IsNotExist(err) {
 		return in, what, fileFault(err, "plan")
 	}
 	for _, e := range entries {
 		if config.IsDropIn(e.Name()) {
-			if err := addFile(&in, e.Name(), filepath.Join(what, dropInDir, e.Name())); err != nil {
+			if err := addFile(&in, e.Name(), filepath.Join(what, config.DropInDir, e.Name())); err != nil {
 				return in, what, err
 			}
 		}
@@ -106,8 +102,8 @@ func readCandidateFile(path string) (in rest.PlanRequest, what string, err error
 	if err != nil {
 		return in, path, fileFault(err, "plan")
 	}
-	role := "main"
-	if filepath.Base(filepath.Dir(whole)) == dropInDir {
+	role := rest.RoleMain
+	if filepath.Base(filepath.Dir(whole)) == config.DropInDir {
 		if role = filepath.Base(whole); !config.IsDropIn(role) {
 			return in, path, usagef("the name of a drop-in ends in .yaml and begins with neither . nor #", "the daemon would not read %s", path)
 		}
@@ -121,12 +117,12 @@ func addFile(in *rest.PlanRequest, role, path string) error {
 		return fileFault(err, "plan")
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxCandidateFile+1))
+	content, err := io.ReadAll(io.LimitReader(f, config.MaxFileBytes+1))
 	switch {
 	case err != nil:
 		return fileFault(err, "plan")
-	case len(content) > maxCandidateFile:
-		return WithExit(ExitConfig, fmt.Errorf("%s is larger than %s", path, byteSize(maxCandidateFile)), "")
+	case len(content) > config.MaxFileBytes:
+		return WithExit(ExitConfig, fmt.Errorf("%s is larger than %s", path, byteSize(config.MaxFileBytes)), "")
 	case !utf8.Valid(content):
 		// JSON would carry it with its bytes replaced.
 		return WithExit(ExitConfig, fmt.Errorf("%s is not UTF-8", path), "peanuts-relay check "+shellWord(path)+" says where")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
@@ -16,9 +15,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
 )
-
-// historyDir is where, in the queue's directory, former configurations are kept.
-const historyDir = "config"
 
 // prepared is a configuration of which everything has been built. It holds
 // relay.switching until it takes effect.
@@ -68,7 +64,7 @@ func (p *prepared) Commit(generation uint64) {
 func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() error) {
 	var kept reload.History
 	end = func() error { return nil }
-	if log, err := history.Open(filepath.Join(r.boot.Queue.Dir, historyDir), r.Path); err == nil {
+	if log, err := history.Open(history.Dir(r.boot.Queue.Dir), r.Path); err == nil {
 		kept, end = log, log.Close
 		r.noteQueue()
 		for _, warning := range log.Warnings() {

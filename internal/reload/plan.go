@@ -13,9 +13,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// MainRole is the role of the main file in a [rest.PlanRequest].
-const MainRole = "main"
-
 // Plan says what a candidate would change, and what that means for deliveries.
 // It changes nothing. Its error is a request that makes no sense.
 func (r *Reloader) Plan(req *rest.PlanRequest) (rest.PlanResult, error) {
@@ -80,11 +77,11 @@ func (r *Reloader) candidate(req *rest.PlanRequest) ([]config.File, error) {
 
 // pathOf is where a file of a role would be.
 func (r *Reloader) pathOf(role string) (string, error) {
-	if role == MainRole {
+	if role == rest.RoleMain {
 		return r.Path, nil
 	}
 	if !config.IsDropIn(role) {
-		return "", fmt.Errorf("%q is neither %q nor the name of a drop-in", role, MainRole)
+		return "", fmt.Errorf("%q is neither %q nor the name of a drop-in", role, rest.RoleMain)
 	}
 	return filepath.Join(config.DropIns(r.Path), role), nil
 }

@@ -18,7 +18,7 @@ helpers:
 
 // candidate replaces the main file by text.
 func candidate(text string) *rest.PlanRequest {
-	return &rest.PlanRequest{Files: []rest.PlanFile{{Role: MainRole, Name: "/home/op/new.yaml", Content: text}}}
+	return &rest.PlanRequest{Files: []rest.PlanFile{{Role: rest.RoleMain, Name: "/home/op/new.yaml", Content: text}}}
 }
 
 func TestAPlanSaysWhatFollowsForDeliveries(t *testing.T) {
@@ -116,7 +116,7 @@ func TestACandidateThatMakesNoSenseIsRefused(t *testing.T) {
 	for name, req := range map[string]*rest.PlanRequest{
 		"nothing instead of everything": {Replace: true},
 		"no main file":                  {Replace: true, Files: []rest.PlanFile{{Role: "50-a.yaml", Content: "log: {}"}}},
-		"one role twice":                {Files: []rest.PlanFile{{Role: MainRole, Content: two}, {Role: MainRole, Content: two}}},
+		"one role twice":                {Files: []rest.PlanFile{{Role: rest.RoleMain, Content: two}, {Role: rest.RoleMain, Content: two}}},
 		"a path as a role":              {Files: []rest.PlanFile{{Role: "../x.yaml", Content: two}}},
 		"no drop-in":                    {Files: []rest.PlanFile{{Role: "x.txt", Content: two}}},
 		"no role":                       {Files: []rest.PlanFile{{Content: two}}},

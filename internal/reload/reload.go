@@ -117,6 +117,7 @@ type state struct {
 	lastGood   bool // started with the last known good configuration and not reloaded since
 
 	seen   *config.Report // of the newest load, refused or not
+	again  bool           // seen is valid but could not be prepared: the next look tries once more
 	result rest.ReloadResult
 	last   *rest.Reload
 	counts map[Count]uint64
@@ -277,7 +278,7 @@ func (r *Reloader) Reload(ctx context.Context, cause Cause) (rest.ReloadResult, 
 // compare reloads when the files are not what was read last.
 func (r *Reloader) compare(ctx context.Context) {
 	seen := r.state.seen // only this goroutine changes it
-	if config.Fingerprint(r.Path, seen.References) != seen.Digest {
+	if r.state.again || config.Fingerprint(r.Path, seen.References) != seen.Digest {
 		r.serve(ctx, request{cause: Cause{Trigger: rest.TriggerWatch}})
 	}
 }
@@ -317,14 +318,14 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 	defer r.Notify("READY=1")
 	s := &r.state
 	cfg, report := r.Load(nil)
-	if cause.Trigger == rest.TriggerWatch && report.Digest == s.seen.Digest {
+	if cause.Trigger == rest.TriggerWatch && report.Digest == s.seen.Digest && !s.again {
 		return s.result, nil // changed and changed back: it is known already
 	}
 	r.watch(report)
 	e := history.Entry{Generation: s.generation, At: time.Now(), Trigger: cause.Trigger, UID: cause.UID, Digest: report.Digest}
 	switch {
 	case report.Err() != nil:
-		return r.reject(e, report), nil
+		return r.reject(e, report, false), nil
 	case report.Digest == s.report.Digest:
 		return r.unchanged(e, report), nil
 	}
@@ -335,7 +336,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 		return rest.ReloadResult{}, ErrStopped
 	case err != nil:
 		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()})
-		return r.reject(e, report), nil
+		return r.reject(e, report, true), nil
 	}
 	e.Generation, e.Result, e.Changes = r.next(), rest.ReloadApplied, kept(changes)
 	prepared.Commit(e.Generation)
@@ -368,24 +369,25 @@ func (r *Reloader) unchanged(e history.Entry, report *config.Report) rest.Reload
 	})
 }
 
-// reject ends a reload of files that are refused.
-func (r *Reloader) reject(e history.Entry, report *config.Report) rest.ReloadResult {
+// reject ends a reload of files that are refused; again says that the same files
+// may be taken later.
+func (r *Reloader) reject(e history.Entry, report *config.Report, again bool) rest.ReloadResult {
 	e.Result = rest.ReloadRejected
 	e.Errors, e.Error = countErrors(report)
 	r.record(e, nil)
 	r.Logger.Error("configuration rejected; what ran before goes on", "trigger", e.Trigger, "generation", e.Generation,
 		"errors", e.Errors, "findings", lines(report))
 	r.Notify(fmt.Sprintf("STATUS=configuration rejected (%s); generation %d goes on", plural(e.Errors, "error"), e.Generation))
-	return r.settle(&e, report, nil, func() {})
+	return r.settle(&e, report, nil, func() { r.state.again = again })
 }
 
 // settle makes the end of a reload known, all of it at once.
 func (r *Reloader) settle(e *history.Entry, report *config.Report, changes []config.Change, change func()) rest.ReloadResult {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	change()
 	s := &r.state
-	s.seen = facts(report)
+	s.seen, s.again = facts(report), false
+	change()
 	s.result = r.outcome(e.Result, changes, report)
 	s.last = &rest.Reload{At: rest.At(e.At), Trigger: e.Trigger, Result: e.Result, Errors: e.Errors, Error: e.Error}
 	s.counts[Count{e.Trigger, e.Result}]++

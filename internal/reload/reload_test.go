@@ -100,6 +100,25 @@ func TestWhatCannotBePreparedIsRejected(t *testing.T) {
 	}
 }
 
+func TestWhatCouldNotBePreparedIsTriedAgainWithoutBeingAskedFor(t *testing.T) {
+	s := newSite(t, one)
+	s.run()
+	s.mu.Lock()
+	s.refuse = errNoPort
+	s.mu.Unlock()
+	s.write("config.yaml", strings.Replace(one, "8081", "8082", 1))
+	if got := s.reload(); got.Result != rest.ReloadRejected {
+		t.Errorf("%+v", got)
+	}
+	s.watcher.changed <- struct{}{}
+	s.until("second try", func() bool { return s.Counts()[Count{rest.TriggerWatch, rest.ReloadRejected}] == 1 })
+	s.mu.Lock()
+	s.refuse = nil
+	s.mu.Unlock()
+	s.watcher.changed <- struct{}{} // nothing changed: it is time to compare
+	s.until("reload", func() bool { return s.commits() == 1 && s.Status().State == rest.ConfigCurrent })
+}
+
 func TestAStormOfRequestsIsFewReloadsAndEachSeesWhatWasSavedBefore(t *testing.T) {
 	s := newSite(t, one)
 	s.run()

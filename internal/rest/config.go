@@ -104,9 +104,12 @@ type PlanRequest struct {
 	Files   []PlanFile `json:"files"`
 }
 
+// RoleMain is the role of the main file.
+const RoleMain = "main"
+
 // PlanFile is one file of a candidate.
 type PlanFile struct {
-	// Role is "main", or the name of a drop-in such as "50-crm.yaml".
+	// Role is RoleMain, or the name of a drop-in such as "50-crm.yaml".
 	Role    string `json:"role"`
 	Name    string `json:"name"` // how findings call it: its path on the operator's side
 	Content string `json:"content"`

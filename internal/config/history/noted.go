@@ -54,8 +54,12 @@ func syncDir(path string) error {
 }
 
 // Noted is what Note wrote down last. ok is false when there is nothing of use;
-// what belongs to another user than this one and root is not.
+// what belongs to another user than this one and root is not, nor what lies in the
+// working directory because no state directory is known.
 func Noted(stateDir, mainFile string) (queueDir string, ok bool) {
+	if !filepath.IsAbs(stateDir) {
+		return "", false
+	}
 	f, err := os.OpenFile(filepath.Join(stateDir, notedDir, place(mainFile)), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", false

@@ -57,3 +57,16 @@ func TestANoteThatIsOfNoUseIsNone(t *testing.T) {
 		t.Errorf("a link: %q", got)
 	}
 }
+
+func TestWithoutAStateDirectoryNothingIsReadFromTheWorkingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := Note(dir, "/etc/a.yaml", "/srv/planted"); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, unknown := range []string{"", "."} {
+		if got, ok := Noted(unknown, "/etc/a.yaml"); ok {
+			t.Errorf("state directory %q: %q", unknown, got)
+		}
+	}
+}

@@ -19,7 +19,10 @@ const (
 	maxOthers = 8
 )
 
-// Open opens the history of the main file in dir, <queue.dir>/config, and makes
+// Dir is where the histories are that belong to a queue's directory.
+func Dir(queueDir string) string { return filepath.Join(queueDir, "config") }
+
+// Open opens the history of the main file in dir, see [Dir], and makes
 // what is missing. Other main files have histories of their own there, which are
 // left alone but for the 8 that were used last. One process at a time: the error
 // is [ErrLocked] otherwise. Damage is no error, see [Log.Warnings].
