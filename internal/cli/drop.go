@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
 func (a *app) dropCommand() *cobra.Command {
@@ -23,7 +24,7 @@ sent any more. On a terminal it asks first; elsewhere a webhook needs --yes`,
 		Example: `peanuts-relay drop expenses.old --yes
 peanuts-relay drop del_4mz7k0r9000000100000000000a3`,
 		ValidArgsFunction: a.completeWebhooks,
-	}, "dropped:", (*adminclient.Client).Drop)
+	}, func(*rest.Delivery) string { return "dropped:" }, (*adminclient.Client).Drop)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {

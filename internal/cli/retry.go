@@ -17,12 +17,21 @@ func (a *app) retryCommand() *cobra.Command {
 		Short: "makes deliveries due now; a finished one gets a fresh schedule",
 		Example: `peanuts-relay retry del_4mz7k0r9000000100000000000a3
 peanuts-relay deliveries --status failed --json | jq -r '.deliveries[].id' | xargs peanuts-relay retry`,
-	}, "due now:", (*adminclient.Client).Retry)
+	}, dueNow, (*adminclient.Client).Retry)
+}
+
+// dueNow says whether a delivery that is due is attempted as well.
+func dueNow(d *rest.Delivery) string {
+	if d.Status == rest.StatusHeld {
+		return "due now, but held (" + oneLine(d.HeldReason) + "):"
+	}
+	return "due now:"
 }
 
 // onDeliveries completes a command that does the same with each of several
-// deliveries. One that is refused does not keep the others from it.
-func (a *app) onDeliveries(c *cobra.Command, done string, do func(*adminclient.Client, context.Context, string) (rest.Delivery, error)) *cobra.Command {
+// deliveries, and says of each what done makes of it. One that is refused does not
+// keep the others from it.
+func (a *app) onDeliveries(c *cobra.Command, done func(*rest.Delivery) string, do func(*adminclient.Client, context.Context, string) (rest.Delivery, error)) *cobra.Command {
 	var asJSON bool
 	c.Args = wantArgs(1, -1, "at least one id of a delivery")
 	c.RunE = func(cmd *cobra.Command, ids []string) error {
@@ -41,7 +50,7 @@ func (a *app) onDeliveries(c *cobra.Command, done string, do func(*adminclient.C
 				}
 				list.Deliveries = append(list.Deliveries, d)
 				if !asJSON {
-					fmt.Fprintf(a.Out, "%s %s  %s  %s %s\n", done, d.ID, d.Webhook, d.Event, oneLine(d.EntryID))
+					fmt.Fprintf(a.Out, "%s %s  %s  %s %s\n", done(&d), d.ID, d.Webhook, d.Event, oneLine(d.EntryID))
 				}
 			}
 			if asJSON {

@@ -92,9 +92,13 @@ func (a *app) printWaiting(list []waiting) {
 		case w.pending == 0:
 			continue
 		case w.reason == heldRemoved:
-			text = fmt.Sprintf("%s left the configuration: %s wait for its return", id, n)
+			waits, fails := " wait", " fail "
+			if w.pending == 1 {
+				waits, fails = " waits", " fails "
+			}
+			text = id + " left the configuration: " + n + waits + " for its return"
 			if !w.until.IsZero() {
-				text += " and fail " + clock(w.until.Time)
+				text += " and" + fails + clock(w.until.Time)
 			}
 			text += "; peanuts-relay drop " + id + " discards them now"
 		case w.reason == heldReturned:
