@@ -57,6 +57,10 @@ func (s *site) settled(webhooks int, change func()) (ran uint64, ok bool) {
 		}
 		return active == webhooks
 	})
+	// A reload comes after the one that is under way, its record included.
+	if _, err := s.admin.Reload(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
 	return s.generation() - before, took < burst
 }
 
