@@ -11,17 +11,24 @@ import (
 // atNextStart is said of a key that only a restart changes.
 const atNextStart = "takes effect at the next start"
 
+// asAtStart is said of such a key that was changed back in time.
+const asAtStart = "is what runs again"
+
 // changeLine is one line of a list of changes: a sign, an object, what of it.
 type changeLine struct{ sign, object, detail string }
 
 // changeLines words changes, those that wait for a restart last; restart names
-// the keys that do, whether they changed just now or before.
+// the keys that do, whether they changed just now or before; nil when that is not
+// known.
 func changeLines(changes []rest.ConfigChange, restart []string) []changeLine {
 	var lines, later []changeLine
 	for _, c := range changes {
 		if c.Restart {
-			if !slices.Contains(restart, c.ID) {
+			switch {
+			case restart == nil:
 				later = append(later, changeLine{"!", c.ID, atNextStart})
+			case !slices.Contains(restart, c.ID):
+				lines = append(lines, changeLine{"~", c.ID, asAtStart})
 			}
 			continue
 		}

@@ -62,7 +62,29 @@ func (a *app) eventsSocket(flag string) (string, error) {
 		return flag, nil
 	}
 	events, _, err := a.listeners("--socket")
+	if exitCode(err) == ExitConfig {
+		if socket := a.runningEvents(); isSocket(socket) {
+			fmt.Fprintf(a.Err, "%s %v; sending to %s\n", a.errStyle().warn("warning:"), rootCause(err), socket)
+			return socket, nil
+		}
+	}
 	return events, err
+}
+
+// runningEvents finds the events socket of a daemon that goes on while its files
+// are broken: a slip of the operator does not stop programs that send. The daemon
+// knows best; a user who may not ask it goes by what the files still say.
+func (a *app) runningEvents() string {
+	if admin, ok := a.runningSocket(); ok {
+		if s, err := status(admin); err == nil {
+			return s.Listen.Events
+		}
+	}
+	path, err := config.Find(a.configPath, a.Env)
+	if err != nil {
+		return ""
+	}
+	return config.EventsSocket(path)
 }
 
 func (a *app) adminSocket() (string, error) {
@@ -95,7 +117,7 @@ func (a *app) runningSocket() (string, bool) {
 		return "", false
 	}
 	for _, socket := range config.AdminSockets(path) {
-		if info, err := os.Stat(socket); err == nil && info.Mode().Type() == fs.ModeSocket && servesFile(socket, whole) {
+		if isSocket(socket) && servesFile(socket, whole) {
 			return socket, true
 		}
 	}
@@ -104,12 +126,21 @@ func (a *app) runningSocket() (string, bool) {
 
 // servesFile asks the daemon at socket whether path is its main file.
 func servesFile(socket, path string) bool {
+	s, err := status(socket)
+	return err == nil && filepath.Clean(s.Config.Path) == path
+}
+
+func status(socket string) (rest.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	c := adminclient.New(socket)
 	defer c.Close()
-	s, err := c.Status(ctx)
-	return err == nil && filepath.Clean(s.Config.Path) == path
+	return c.Status(ctx)
+}
+
+func isSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
 }
 
 // withAdmin runs f with a client of the admin socket and words its errors.
@@ -155,6 +186,8 @@ func refusal(e *adminclient.Error) error {
 	switch {
 	case e.Code == rest.CodeNotFound && e.Field == "": // a route, not an object
 		f.hint = "is the socket that of listen.admin, and the daemon of this version?"
+	case e.Code == rest.CodeNotFound && e.Field == "generation":
+		f.hint = "peanuts-relay config history lists them"
 	case e.Code == rest.CodeNotFound:
 		f.hint = "peanuts-relay webhooks and peanuts-relay deliveries list what there is"
 	case e.Code == rest.CodeInvalidConfig:

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
@@ -51,6 +53,11 @@ applied: generation 42: 1 added, 2 changed, 1 removed, 2 at the next start
 	stub.answers["POST /v1/reload"] = rest.ReloadResult{Result: rest.ReloadApplied, Generation: 43}
 	stdout, _ = ask(t, stub, 0, 0, "reload", "--wait=5m")
 	expect(t, "a comment changed", stdout, "applied: generation 43\n")
+	stub.answers["POST /v1/reload"] = rest.ReloadResult{Result: rest.ReloadApplied, Generation: 44, RestartRequired: []string{},
+		Changes: []rest.ConfigChange{{Object: rest.ObjectSetting, ID: "listen.events", Change: rest.ChangeChanged, Restart: true}}}
+	stdout, _ = ask(t, stub, 0, 0, "reload")
+	expect(t, "changed back before the restart", stdout, "~ listen.events  is what runs again\napplied: generation 44: 1 changed\n")
+	stub.answers["POST /v1/reload"] = rest.ReloadResult{Result: rest.ReloadApplied, Generation: 43}
 	stdout, _ = ask(t, stub, 0, 0, "reload", "--json")
 	if !json.Valid([]byte(stdout)) || !strings.Contains(stdout, `"generation": 43`) {
 		t.Errorf("--json: %s", stdout)
@@ -427,5 +434,29 @@ func TestADaemonIsFoundThroughABrokenFile(t *testing.T) {
 		if asked != "GET /v1/status" {
 			t.Errorf("the wrong daemon was asked %q", asked)
 		}
+	}
+}
+
+// A slip of the operator must not stop the programs that send.
+func TestEventsAreSentThroughABrokenFile(t *testing.T) {
+	path := filepath.Join(shortTempDir(t), "config.yaml")
+	stub := &adminStub{answers: map[string]any{"POST /v1/events": map[string]any{"id": "evt_1", "deliveries": []any{}, "skipped": []any{}}}}
+	socket := stub.start(t)
+	stub.answers["GET /v1/status"] = rest.Status{Config: rest.Config{Path: path}, Listen: rest.Listen{Events: socket}}
+	for name, listen := range map[string]string{"asked": "  admin: " + socket, "as the file says": "  events: " + socket} {
+		if err := os.WriteFile(path, []byte("listen:\n"+listen+"\nhelpers: [\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := runMain(t, Streams{}, "send", "--helper", "crm", "--event", "created", "--entry", "e1", "--config", path)
+		if code != 0 || !strings.Contains(stdout, "evt_1") || !strings.HasPrefix(stderr, "warning: ") || !strings.Contains(stderr, "; sending to "+socket+"\n") {
+			t.Errorf("%s: exit status %d, %s%s", name, code, stdout, stderr)
+		}
+	}
+}
+
+func TestAFormerConfigurationThatIsNotKept(t *testing.T) {
+	err := refusal(&adminclient.Error{Code: rest.CodeNotFound, Field: "generation", Message: "no such configuration"})
+	if f, ok := errors.AsType[*fault](err); !ok || f.hint != "peanuts-relay config history lists them" {
+		t.Errorf("%+v", err)
 	}
 }

@@ -121,9 +121,9 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Short: "prints a former configuration file, for you to put back",
 		Long: `prints a file of a former configuration as it was, references unexpanded, on standard
 output, and what else differs from now on standard error. It changes nothing: you put
-the file back. When several files differ, --file says which one is printed. A file may
-hold literal secrets`,
-		Example: `peanuts-relay config rollback 41 > config.yaml.new && mv config.yaml.new config.yaml
+the file back, best with cp, which leaves owner and mode as they are. When several files
+differ, --file says which one is printed. A file may hold literal secrets`,
+		Example: `peanuts-relay config rollback 41 >~/former.yaml && cp ~/former.yaml /etc/peanuts-relay/config.yaml
 peanuts-relay config rollback 41 --file 50-crm.yaml`,
 		Args: wantArgs(1, 1, "a generation, see peanuts-relay config history"),
 		RunE: func(cmd *cobra.Command, args []string) error {

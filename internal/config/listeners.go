@@ -10,9 +10,11 @@ import (
 // Listeners reads where the daemon of the file at path ("" searches as [Find]
 // does) listens, for programs that talk to it. It reads the drop-ins too and
 // fills in defaults, but expands only what these two keys refer to: a user who
-// may read the file and none of its secrets can use the sockets. What is wrong
-// elsewhere in the files does not matter; the error is an *[InvalidError] when
-// one of the two keys, or a file as a whole, cannot be used.
+// may read the file and none of its secrets can use the sockets. Drop-ins that
+// this user may not read are passed over: they are for secrets, and the daemon's
+// own drop-in is always one. What is wrong elsewhere in the files does not matter;
+// the error is an *[InvalidError] when one of the two keys, or a file as a whole,
+// cannot be used.
 func Listeners(path string) (events, admin string, err error) {
 	if path == "" {
 		if path, err = Find("", nil); err != nil {
@@ -20,6 +22,7 @@ func Listeners(path string) (events, admin string, err error) {
 		}
 	}
 	l := newLoader(Options{Path: path, LookupEnv: os.LookupEnv, Getuid: func() int { return daemonUser(path) }})
+	l.passOver = true
 	raw := l.merge()
 	cfg := &Config{}
 	if l.root != nil {

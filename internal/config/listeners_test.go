@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // defaultRuntimeDir is where the daemon of a file of this user listens.
@@ -40,6 +42,57 @@ func TestListenersAreFoundWithoutTheSecrets(t *testing.T) {
 		if err != nil || events != c.events || admin != c.admin {
 			t.Errorf("%s: %q, %q, %v, want %q, %q", name, events, admin, err, c.events, c.admin)
 		}
+	}
+}
+
+// The daemon's own drop-in is for nobody else, and programs that send may read the
+// main file at most.
+func TestDropInsThatMayNotBeReadArePassedOver(t *testing.T) {
+	if testhost.AsUser(t) {
+		return
+	}
+	dir := write(t, map[string]string{"config.yaml": "listen: {events: /a/e.sock, admin: /a/a.sock}\n",
+		"conf.d/10.yaml": "listen: {admin: /b/a.sock}\n", "conf.d/90-api.yaml": "helpers: {}\n"})
+	path := filepath.Join(dir, "config.yaml")
+	for _, c := range []struct {
+		hide  string
+		admin string
+	}{{"conf.d/90-api.yaml", "/b/a.sock"}, {"conf.d", "/a/a.sock"}} {
+		hidden := filepath.Join(dir, c.hide)
+		if err := os.Chmod(hidden, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Chmod(hidden, 0o700) })
+		events, admin, err := Listeners(path)
+		if err != nil || events != "/a/e.sock" || admin != c.admin {
+			t.Errorf("without %s: %q, %q, %v", c.hide, events, admin, err)
+		}
+		if _, report := Load(Options{Path: path}); report.Err() == nil {
+			t.Errorf("without %s: the daemon takes the files", c.hide)
+		}
+	}
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Listeners(path); err == nil {
+		t.Error("the main file was passed over")
+	}
+}
+
+func TestTheEventsSocketOfBrokenFiles(t *testing.T) {
+	run := defaultRuntimeDir(t)
+	for name, c := range map[string]struct{ text, want string }{
+		"said":               {"listen:\n  events: /a/e.sock\nhelpers: [\n", "/a/e.sock"},
+		"by default":         {"helpers: [\n", run + "/events.sock"},
+		"said somewhere":     {"{listen: {events: /a/e.sock}, helpers: [\n", ""},
+		"only the other one": {"listen:\n  admin: /a/a.sock\nhelpers: [\n", ""},
+	} {
+		if got := EventsSocket(filepath.Join(write(t, map[string]string{"config.yaml": c.text}), "config.yaml")); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	if got := EventsSocket(filepath.Join(t.TempDir(), "config.yaml")); got != "" {
+		t.Errorf("no file: %q", got)
 	}
 }
 

@@ -99,6 +99,8 @@ type loader struct {
 	broken  bool             // a file is missing from the tree, so much may seem to be
 	framed  []pending
 	texts   map[string]string // see Config
+
+	passOver bool // drop-ins that may not be read count for nothing
 }
 
 // pending is the part of a finding that needs all files: whether a line holds
@@ -132,6 +134,9 @@ func newLoader(o Options) *loader {
 func (l *loader) merge() map[string]any {
 	k := koanf.New("::") // a dot in a key would split it (koanf #328)
 	for f, err := range l.files() {
+		if l.passes(err) && f.Path != l.main {
+			continue
+		}
 		src, ok := l.read(f, err)
 		if !ok {
 			continue
@@ -203,7 +208,7 @@ func (l *loader) files() iter.Seq2[File, error] {
 	switch {
 	case errors.Is(list.err, errTooMany):
 		l.file(Finding{Code: codeTooMany, Message: fmt.Sprintf("there are more than %d drop-ins", maxDropIns)}, dir)
-	case list.err != nil:
+	case list.err != nil && !l.passes(list.err):
 		l.file(Finding{Code: codeUnreadable, Message: "the directory of drop-ins cannot be read: " + reason(list.err)}, dir)
 	}
 	for _, f := range list.ignored {
@@ -211,6 +216,11 @@ func (l *loader) files() iter.Seq2[File, error] {
 			&source{name: f.path, order: f.order})
 	}
 	return list.read()
+}
+
+// passes reports whether a drop-in, or all of them, may be left out for err.
+func (l *loader) passes(err error) bool {
+	return l.passOver && errors.Is(err, fs.ErrPermission)
 }
 
 // read takes a file over, err being why it could not be read, and refuses what

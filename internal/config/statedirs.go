@@ -37,6 +37,28 @@ func AdminSockets(path string) []string {
 	return said(o, "listen", "admin", filepath.Join(newLoader(o).runtimeDir(), "admin.sock"))
 }
 
+// EventsSocket is where the events socket of the daemon of the file at path is,
+// however broken the files are: what they say, and the default only when the main
+// file can be read and no file has the word "listen". "" when that does not tell.
+// A sender who may not ask the daemon has nothing better.
+func EventsSocket(path string) string {
+	o := Options{Path: path, LookupEnv: os.LookupEnv, Getuid: func() int { return daemonUser(path) }}
+	if sockets := said(o, "listen", "events", ""); len(sockets) > 0 {
+		return sockets[0]
+	}
+	l, readable := newLoader(o), false
+	for f, err := range l.files() {
+		if bytes.Contains(f.Data, []byte("listen")) {
+			return ""
+		}
+		readable = readable || err == nil && f.Path == l.main
+	}
+	if !readable {
+		return ""
+	}
+	return filepath.Join(l.runtimeDir(), "events.sock")
+}
+
 // said lists what the files say of a path, section and key, and otherwise.
 func said(o Options, section, key, otherwise string) []string {
 	var dirs []string

@@ -144,13 +144,17 @@ func consequence(c *config.Change, old, now *config.Webhook, look *Outlook, help
 		return "are queued for it", "go on"
 	}
 	if slices.Contains(c.Fields, "events") {
-		events = "are queued as the new events say"
-		queued = "go on, whatever the new events say"
+		events = "are queued when the changed events list them"
+		queued = "go on, listed or not"
 	}
 	if !slices.ContainsFunc(c.Fields, changesAttempts) {
 		return events, queued
 	}
-	return events, "use the new values from the next attempt on"
+	queued = "use the new values from the next attempt on"
+	if !now.Enabled {
+		queued = "stay held (disabled) until it is enabled, then use the new values"
+	}
+	return events, queued
 }
 
 // changesAttempts reports whether a key has to do with how attempts are made.

@@ -44,7 +44,8 @@ func TestAPlanSaysWhatFollowsForDeliveries(t *testing.T) {
 		"enabled":                       {instead("enabled: false", "enabled: true"), "crm.off", 0, "are queued for it", "go on"},
 		"another url":                   {instead("8081/a", "8082/a"), "crm.main", 12, "", "use the new values from the next attempt on"},
 		"another secret":                {instead("aaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbb"), "crm.main", 12, "", "use the new values from the next attempt on"},
-		"other events":                  {instead(`8081/a"`, `8081/a", events: create`), "crm.main", 12, "are queued as the new events say", "go on, whatever the new events say"},
+		"other events":                  {instead(`8081/a"`, `8081/a", events: create`), "crm.main", 12, "are queued when the changed events list them", "go on, listed or not"},
+		"another url of a disabled one": {instead("8081/b", "8082/b"), "crm.off", 0, "", "stay held (disabled) until it is enabled, then use the new values"},
 	} {
 		got, err := s.Plan(candidate(c.text))
 		if err != nil || !got.Valid {

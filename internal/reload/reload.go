@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -411,16 +410,20 @@ func (r *Reloader) record(e history.Entry, sources []config.File) {
 // tellApplied logs one line for each object that changed. It names keys, never
 // values.
 func (r *Reloader) tellApplied(e *history.Entry, report *config.Report) {
+	waiting := config.RestartKeys(r.Boot, r.state.cfg)
 	for i := range e.Changes {
 		c := &e.Changes[i]
 		args := []any{"id", c.ID}
 		if len(c.Fields) > 0 {
-			args = append(args, "fields", strings.Join(c.Fields, " "))
+			args = append(args, "fields", c.Fields)
 		}
 		level := slog.LevelInfo
 		text := c.Object + " " + c.Op
-		if c.Restart {
+		switch {
+		case c.Restart && slices.Contains(waiting, c.ID):
 			level, text = slog.LevelWarn, text+"; it takes effect at the next start"
+		case c.Restart:
+			text += "; it is what runs again"
 		}
 		r.Logger.Log(context.Background(), level, text, args...)
 	}

@@ -36,7 +36,7 @@ func TestAnEditIsAppliedAndTold(t *testing.T) {
 	if s.commits() != 1 {
 		t.Errorf("%d commits", s.commits())
 	}
-	if log := s.log.String(); !strings.Contains(log, `msg="webhook changed" id=crm.main fields=url`) || strings.Contains(log, "8082") {
+	if log := s.log.String(); !strings.Contains(log, `msg="webhook changed" id=crm.main fields=[url]`) || strings.Contains(log, "8082") {
 		t.Error(log)
 	}
 	if c := s.Status(); c.State != rest.ConfigCurrent || c.Digest != got.Digest || c.FileDigest != got.Digest || c.LastReload.Result != rest.ReloadApplied {
@@ -208,6 +208,16 @@ func TestKeysThatNeedARestartWait(t *testing.T) {
 	s.write("config.yaml", one)
 	if got := s.reload(); len(got.RestartRequired) != 0 {
 		t.Errorf("%+v", got)
+	}
+	var told []string
+	for line := range strings.Lines(s.log.String()) {
+		if _, text, ok := strings.Cut(line, "level="); ok && strings.Contains(text, "listen.events_mode") {
+			told = append(told, strings.TrimSpace(text))
+		}
+	}
+	if !slices.Equal(told, []string{`WARN msg="setting changed; it takes effect at the next start" id=listen.events_mode`,
+		`INFO msg="setting changed; it is what runs again" id=listen.events_mode`}) {
+		t.Errorf("%q", told)
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 	// There is one, so that crashes leave at most one behind.
 	tempName = ".90-api.yaml.tmp"
 	newMode  = fs.FileMode(0o600) // it has secrets
-	dirMode  = fs.FileMode(0o750)
+	dirMode  = fs.FileMode(0o700) // at least
 )
 
 // disk is the directory of the drop-ins. It may be a symbolic link, which is the
@@ -113,14 +113,24 @@ func (d disk) open(create bool) (*os.Root, error) {
 	case !create:
 		return nil, nil
 	}
-	if err := os.Mkdir(d.dir, dirMode); err != nil {
-		return nil, err
-	}
 	parent, err := os.OpenRoot(filepath.Dir(d.dir))
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
+	// Who may read the main file's directory may list this one, whatever the
+	// umask: a program that sends reads where to from all files it may read.
+	info, err := parent.Stat(".")
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(d.dir)
+	if err := parent.Mkdir(name, dirMode); err != nil {
+		return nil, err
+	}
+	if err := parent.Chmod(name, dirMode|info.Mode().Perm()&0o755); err != nil {
+		return nil, err
+	}
 	if err := d.sync(parent); err != nil {
 		return nil, err
 	}

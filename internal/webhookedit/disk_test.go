@@ -144,6 +144,22 @@ func TestTheDirectoryMayBeALink(t *testing.T) {
 	}
 }
 
+// Programs that send list this directory too.
+func TestTheDirectoryIsAsOpenAsThatOfTheMainFile(t *testing.T) {
+	for _, c := range []struct{ above, want os.FileMode }{{0o755, 0o755}, {0o777, 0o755}, {0o750, 0o750}, {0o700, 0o700}} {
+		w := newWorld(t, nil)
+		if err := os.Chmod(w.dir, c.above); err != nil {
+			t.Fatal(err)
+		}
+		w.change(t, "expenses.backend", rest.WebhookChange{Active: new(false)})
+		for name, want := range map[string]os.FileMode{"conf.d": c.want, "conf.d/90-api.yaml": 0o600} {
+			if info, err := os.Stat(filepath.Join(w.dir, name)); err != nil || info.Mode().Perm() != want {
+				t.Errorf("%s below %v: %v, %v, want %v", name, c.above, info.Mode(), err, want)
+			}
+		}
+	}
+}
+
 func TestAReadOnlyDirectoryIsExplained(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may write everywhere")
