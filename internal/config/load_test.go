@@ -319,3 +319,11 @@ func TestPlacesMirrorWhatKoanfMerges(t *testing.T) {
 		t.Errorf("merged %+v", m)
 	}
 }
+
+func TestWhatADropInLeavesOfARemovedWebhookIsExplained(t *testing.T) {
+	files := map[string]string{"config.yaml": "helpers: {crm: {webhooks: {}}}\n", "conf.d/90-api.yaml": "helpers: {crm: {webhooks: {old: {enabled: false}}}}\n"}
+	_, report := Load(Options{Path: filepath.Join(write(t, files), "config.yaml")})
+	if text := report.Text(); !strings.Contains(text, "conf.d/90-api.yaml:1:") || !strings.Contains(text, "if another file had the webhook and it is to be gone, remove it here too") {
+		t.Error(text)
+	}
+}

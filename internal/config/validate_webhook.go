@@ -122,7 +122,12 @@ func (l *loader) validateURL(w *WebhookKeys, path []string) {
 		if l.present(path) {
 			bad(codeBadURL, "the url is empty", "")
 		} else {
-			bad(codeMissingKey, "the url is missing", "the http sink needs to know where to send")
+			suggestion := "the http sink needs to know where to send"
+			if at, _ := l.root.lookup(path[:len(path)-1]); at != nil && at.src.order > 0 {
+				// What is left of a webhook that the main file had, mostly.
+				suggestion += "; if another file had the webhook and it is to be gone, remove it here too"
+			}
+			bad(codeMissingKey, "the url is missing", suggestion)
 		}
 		return
 	}
