@@ -135,6 +135,7 @@ func (r *relay) run(ctx context.Context) error {
 type relay struct {
 	Options
 	boot    *config.Config // what it started with: keys that need a restart are as here
+	invalid error          // why boot is not what the files said; nil when it is
 	log     *slog.Logger
 	started time.Time
 
@@ -171,6 +172,9 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
 	if path, err := filepath.Abs(r.Path); err == nil {
 		r.Path = path
+	}
+	if r.Rejected != nil {
+		r.invalid = r.Rejected.Err()
 	}
 	r.drainTime = cmp.Or(r.drainTime, drainTime)
 	r.storage, r.storageFailed = context.WithCancelCause(context.Background())

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
+	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -110,6 +111,18 @@ func TestAWebhookThatReturnsToAnotherHostWaitsForAnOperator(t *testing.T) {
 	}
 }
 
+func TestADaemonThatStartsWithTheLastKnownGoodConfigurationSaysSoFromTheBeginning(t *testing.T) {
+	h := newHome(t)
+	cfg := h.load(h.text(helperWith("http://127.0.0.1:1/", "")))
+	o := h.options()
+	_, o.Rejected = config.Load(config.Options{Path: o.Path, Files: []config.File{{Path: o.Path, Data: []byte("nonsense: 1\n")}}})
+	o.LastKnownGood = 7
+	s := newRelay(cfg, o).status()
+	if s.Config.State != rest.ConfigLastKnownGood || s.Config.Generation != 7 || len(s.Reasons) != 2 || !strings.Contains(s.Reasons[0], `unknown key "nonsense"`) {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestAReloadOfAStoreThatHasStoppedIsNoRejection(t *testing.T) {
 	d := newHome(t).start(helperWith("http://127.0.0.1:1/", ""))
 	if err := d.relay.store.get().Close(t.Context()); err != nil {
@@ -130,12 +143,12 @@ func TestAReloadOfAStoreThatHasStoppedIsNoRejection(t *testing.T) {
 func TestAStopInTheMiddleOfChangesIsClean(t *testing.T) {
 	rc := receive(t, status(http.StatusServiceUnavailable))
 	h := newHome(t)
-	config := func(n int) string {
+	file := func(n int) string {
 		return fmt.Sprintf("retry: {schedule: [1h]}\nhelpers: {expenses: {secret: 0123456789abcdef01234567, webhooks: {backend: {url: %q}, w%d: {url: %q}}}}\n",
 			rc.URL+fmt.Sprintf("/%d", n), n%3, rc.URL)
 	}
 	for round := range 5 {
-		d := h.start(config(round))
+		d := h.start(file(round))
 		var operators sync.WaitGroup
 		begun := make(chan struct{}, 4)
 		again := func(do func(n int) error) {
@@ -155,7 +168,7 @@ func TestAStopInTheMiddleOfChangesIsClean(t *testing.T) {
 				}
 			})
 		}
-		again(func(n int) error { d.save(config(n)); _, err := d.Reload(t.Context()); return err })
+		again(func(n int) error { d.save(file(n)); _, err := d.Reload(t.Context()); return err })
 		again(func(n int) error {
 			_, err := d.ChangeWebhook(t.Context(), "expenses.backend", rest.WebhookChange{Active: new(n%2 == 0)})
 			return err
