@@ -116,8 +116,9 @@ func TestADaemonThatStartsWithTheLastKnownGoodConfigurationSaysSoFromTheBeginnin
 	cfg := h.load(h.text(helperWith("http://127.0.0.1:1/", "")))
 	o := h.options()
 	_, o.Rejected = config.Load(config.Options{Path: o.Path, Files: []config.File{{Path: o.Path, Data: []byte("nonsense: 1\n")}}})
+	o.LastKnownGood = 7
 	s := newRelay(cfg, o).status()
-	if s.Config.State != rest.ConfigLastKnownGood || len(s.Reasons) != 2 || !strings.Contains(s.Reasons[0], `unknown key "nonsense"`) {
+	if s.Config.State != rest.ConfigLastKnownGood || s.Config.Generation != 7 || len(s.Reasons) != 2 || !strings.Contains(s.Reasons[0], `unknown key "nonsense"`) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -37,7 +37,7 @@ func (r *relay) status() rest.Status {
 			s.Reasons = append(s.Reasons, degraded)
 		}
 	} else if r.invalid != nil { // it may wait for space for long
-		s.Config.State = rest.ConfigLastKnownGood
+		s.Config.State, s.Config.Generation = rest.ConfigLastKnownGood, r.LastKnownGood
 		s.Reasons = append(s.Reasons, "the configuration files are not valid, so the last known good configuration is being started: "+r.invalid.Error())
 	}
 	switch err := r.ready(); {
