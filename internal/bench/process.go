@@ -224,6 +224,28 @@ func (l *lab) usage() (u usage, err error) {
 	return u, err
 }
 
+// rested waits until the daemon has nothing to do: its database merges tables for
+// a while after a million events came in. A minute at most.
+func (l *lab) rested() error {
+	const look = time.Second
+	for quiet, n := 0, 0; quiet < 2 && n < 60; n++ {
+		before, err := l.usage()
+		if err != nil {
+			return err
+		}
+		<-time.After(look)
+		after, err := l.usage()
+		if err != nil {
+			return err
+		}
+		quiet++
+		if after.cpu-before.cpu > look/20 {
+			quiet = 0
+		}
+	}
+	return nil
+}
+
 func procField(path, key string, unit int64) (int64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

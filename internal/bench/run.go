@@ -436,11 +436,19 @@ func measureBacklog(l *lab, n sizes, r *report) error {
 	}
 	r.backlog = back.Acked
 	peak := l.watchPeak()
-	full, err := l.rateNow(n.flood / 2)
+	soon, err := l.rateNow(n.flood / 2)
+	if err == nil {
+		err = l.rested()
+	}
+	full := 0.0
+	if err == nil {
+		full, err = l.rateNow(n.flood / 2)
+	}
 	r.backlogAnon = peak()
 	if err != nil {
 		return err
 	}
+	r.backlogSoon = soon / empty
 	u, err := l.usage()
 	if err != nil {
 		return err

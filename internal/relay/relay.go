@@ -54,13 +54,10 @@ const (
 	// startPatience is how long an event waits for a daemon that starts. Opening
 	// the store takes well below a second; after a crash it may take longer.
 	startPatience = 8 * time.Second
-	// defaultGCPercent and defaultMemoryLimit keep the heap small under a flood;
-	// GOGC and GOMEMLIMIT override them. Most of the heap is the database's
-	// memtables and builders, which need no scanning, so that collecting often is
-	// cheap. The limit is for the worst and must stay well above what is in use:
-	// close to it the collector runs all the time, and counts memory that was
-	// reserved and never touched (at 112 MiB it took half of the processor).
-	defaultGCPercent   = 30
+	// defaultMemoryLimit is for the worst, and GOMEMLIMIT overrides it. It must stay
+	// well above what is in use: close to it the collector runs all the time, and
+	// counts memory that was reserved and never touched (at 112 MiB it took half of
+	// the processor).
 	defaultMemoryLimit = 256 << 20
 )
 
@@ -101,7 +98,7 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error { return newR
 
 func (r *relay) run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(defaultGCPercent))
+		defer debug.SetGCPercent(debug.SetGCPercent(mostGCPercent))
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(defaultMemoryLimit))

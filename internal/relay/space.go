@@ -10,7 +10,7 @@ import (
 // spaceWatch pauses deliveries while the disk is so full that their outcomes
 // might not be recorded: one that cannot be recorded would be repeated for
 // ever. It looks only while there are commits, and once a second while paused,
-// so that an idle daemon costs nothing.
+// so that an idle daemon costs nothing. At the same time it looks at the heap.
 type spaceWatch struct {
 	r      *relay
 	active chan struct{} // one slot: something was committed
@@ -43,7 +43,7 @@ func (w *spaceWatch) stop() {
 }
 
 func (w *spaceWatch) run() {
-	paused := false
+	paused, heap := false, newHeapWatch()
 	for {
 		if !paused {
 			select {
@@ -53,6 +53,7 @@ func (w *spaceWatch) run() {
 			}
 		}
 		paused = w.apply(paused)
+		heap.look()
 		select {
 		case <-time.After(spaceInterval):
 		case <-w.quit:

@@ -1,0 +1,49 @@
+package relay
+
+import (
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+const (
+	// heapRoom is how much may be allocated between two collections. A share of the
+	// heap, as GOGC has it, would be too little room in a flood and too much with a
+	// backlog: most of the heap is the database's memtables and builders then, which
+	// need no scanning.
+	heapRoom = 32 << 20
+	// Bounds of the share that heapRoom is.
+	leastGCPercent = 15
+	mostGCPercent  = 60
+	liveHeap       = "/gc/heap/live:bytes"
+)
+
+// heapWatch keeps the room for garbage at heapRoom. GOGC of the environment
+// overrides it. It is for one goroutine.
+type heapWatch struct {
+	fixed   bool
+	percent int
+	sample  []metrics.Sample
+}
+
+func newHeapWatch() *heapWatch {
+	return &heapWatch{fixed: os.Getenv("GOGC") != "", sample: []metrics.Sample{{Name: liveHeap}}}
+}
+
+// look sets the share by what was in use at the last collection. A change stops
+// the world for some microseconds, so that a small one is not made.
+func (h *heapWatch) look() {
+	if h.fixed {
+		return
+	}
+	metrics.Read(h.sample)
+	percent := gcPercent(h.sample[0].Value.Uint64())
+	if percent >= h.percent*5/4 || percent <= h.percent*4/5 {
+		h.percent = percent
+		debug.SetGCPercent(percent)
+	}
+}
+
+func gcPercent(live uint64) int {
+	return int(min(max(100*heapRoom/max(live, 1), leastGCPercent), mostGCPercent))
+}
