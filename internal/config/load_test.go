@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -325,5 +326,28 @@ func TestWhatADropInLeavesOfARemovedWebhookIsExplained(t *testing.T) {
 	_, report := Load(Options{Path: filepath.Join(write(t, files), "config.yaml")})
 	if text := report.Text(); !strings.Contains(text, "conf.d/90-api.yaml:1:") || !strings.Contains(text, "if another file had the webhook and it is to be gone, remove it here too") {
 		t.Error(text)
+	}
+}
+
+// Each drop-in costs what it costs alone: what is allocated grows with the number
+// of files, not with its square.
+func TestManyDropInsAreMergedInOneGo(t *testing.T) {
+	allocated := func(n int) uint64 {
+		files := []File{{Path: "/c/config.yaml", Data: []byte("helpers: {}\n")}}
+		for i := range n {
+			files = append(files, File{Path: fmt.Sprintf("/c/conf.d/%04d.yaml", i), Data: fmt.Appendf(nil, "helpers: {h%d: {command: /x}}\n", i)})
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		cfg, report := Load(Options{Files: files})
+		runtime.ReadMemStats(&after)
+		if report.Err() != nil || len(cfg.Helpers) != n {
+			t.Fatal(report.Text())
+		}
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	few, many := allocated(250), allocated(2000)
+	if many > 16*few { // 8 times the files
+		t.Errorf("250 files allocate %d bytes, 2000 allocate %d", few, many)
 	}
 }

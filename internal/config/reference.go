@@ -42,7 +42,7 @@ digits, true and false in full.
 
 A change of the files, or of a file that they refer to, is taken over while the daemon runs, as a whole or, when
 something is wrong with it, not at all. **Restart** in the tables below marks keys whose change waits for the next
-start, while the rest is taken over. **Not yet** marks keys that are understood
+start, while the rest is taken over; [Hot reload](#hot-reload), at the end, has the whole story. **Not yet** marks keys that are understood
 and checked, but refused by this version unless they have their default value.
 
 `
@@ -62,7 +62,7 @@ func Reference() []byte {
 		writeSections(&b, f, f.name)
 	}
 	// The last section ends with an empty line too many.
-	return []byte(strings.TrimRight(b.String(), "\n") + "\n")
+	return []byte(strings.TrimRight(b.String(), "\n") + "\n" + hotReload())
 }
 
 // section is the object whose keys get a table of their own, if any.

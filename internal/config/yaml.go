@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,9 +18,9 @@ const (
 	maxDepth = 64
 )
 
-// nodeParser is a koanf.Parser over the YAML node tree. Decoding into maps
-// directly, as koanf's own does, loses the positions and accepts duplicate keys
-// in some forms. One nodeParser reads one file.
+// nodeParser reads the YAML node tree of one file. Decoding into maps directly,
+// as koanf's own parser does, loses the positions and accepts duplicate keys
+// in some forms.
 //
 // What it returns has the shape of the model: a value that is of the wrong
 // shape is reported and left out.
@@ -35,26 +34,21 @@ type nodeParser struct {
 	open    map[*yaml.Node]bool // anchored values being read
 }
 
-// Unmarshal implements koanf.Parser. Problems are reported, not returned.
-func (p *nodeParser) Unmarshal([]byte) (map[string]any, error) {
+// values are what the file says; problems are reported.
+func (p *nodeParser) values() map[string]any {
 	p.open = map[*yaml.Node]bool{}
 	p.place = &place{src: p.src, children: map[string]*place{}}
 	doc, ok := p.document()
 	if !ok {
-		return map[string]any{}, nil
+		return map[string]any{}
 	}
 	p.place.val = doc
 	value, at, ok := p.value(model(), doc, nil, nil)
 	if !ok {
-		return map[string]any{}, nil
+		return map[string]any{}
 	}
 	p.place = at
-	return value.(map[string]any), nil
-}
-
-// Marshal implements koanf.Parser; the relay never writes through koanf.
-func (p *nodeParser) Marshal(map[string]any) ([]byte, error) {
-	return nil, errors.New("not supported")
+	return value.(map[string]any)
 }
 
 func (p *nodeParser) file(code, message, suggestion string) {
