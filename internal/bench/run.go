@@ -423,7 +423,7 @@ func measureBacklog(l *lab, n sizes, r *report) error {
 	if err := l.warm(); err != nil {
 		return err
 	}
-	empty, err := l.rateNow(n.flood / 2)
+	empty, err := l.rateNow(4 * n.flood) // long enough for the database to merge tables now and then
 	if err != nil {
 		return err
 	}
@@ -442,7 +442,7 @@ func measureBacklog(l *lab, n sizes, r *report) error {
 	}
 	full := 0.0
 	if err == nil {
-		full, err = l.rateNow(n.flood / 2)
+		full, err = l.rateNow(4 * n.flood)
 	}
 	r.backlogAnon = peak()
 	if err != nil {

@@ -7,19 +7,21 @@ import (
 )
 
 const (
-	// heapRoom is how much may be allocated between two collections. A share of the
-	// heap, as GOGC has it, would be too little room in a flood and too much with a
-	// backlog: most of the heap is the database's memtables and builders then, which
-	// need no scanning.
-	heapRoom = 32 << 20
-	// Bounds of the share that heapRoom is.
+	// smallHeap is what a heap without a backlog may become before it is collected,
+	// and heapRoom the least that may be allocated between two collections. A share
+	// of the heap, as GOGC has it, would be too little room in a flood and too much
+	// with a backlog: most of the heap is the database's memtables and builders
+	// then, which need no scanning.
+	smallHeap = 112 << 20
+	heapRoom  = 28 << 20
+	// Bounds of the share that the room is.
 	leastGCPercent = 15
-	mostGCPercent  = 60
+	mostGCPercent  = 100
 	liveHeap       = "/gc/heap/live:bytes"
 )
 
-// heapWatch keeps the room for garbage at heapRoom. GOGC of the environment
-// overrides it. It is for one goroutine.
+// heapWatch keeps the room for garbage as smallHeap and heapRoom say. GOGC of the
+// environment overrides it. It is for one goroutine.
 type heapWatch struct {
 	fixed   bool
 	percent int
@@ -45,5 +47,10 @@ func (h *heapWatch) look() {
 }
 
 func gcPercent(live uint64) int {
-	return int(min(max(100*heapRoom/max(live, 1), leastGCPercent), mostGCPercent))
+	live = max(live, 1)
+	room := uint64(heapRoom)
+	if live < smallHeap-heapRoom {
+		room = smallHeap - live
+	}
+	return int(min(max(100*room/live, leastGCPercent), mostGCPercent))
 }
