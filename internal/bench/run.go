@@ -436,19 +436,19 @@ func measureBacklog(l *lab, n sizes, r *report) error {
 	}
 	r.backlog = back.Acked
 	peak := l.watchPeak()
-	soon, err := l.rateNow(n.flood / 2)
+	full, err := l.rateNow(n.flood / 2)
+	r.backlogAnon = peak()
 	if err == nil {
 		err = l.rested()
 	}
-	full := 0.0
-	if err == nil {
-		full, err = l.rateNow(4 * n.flood)
-	}
-	r.backlogAnon = peak()
 	if err != nil {
 		return err
 	}
-	r.backlogSoon = soon / empty
+	long, err := l.rateNow(4 * n.flood)
+	if err != nil {
+		return err
+	}
+	r.backlogLong = long / empty
 	u, err := l.usage()
 	if err != nil {
 		return err

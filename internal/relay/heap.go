@@ -12,10 +12,10 @@ const (
 	// of the heap, as GOGC has it, would be too little room in a flood and too much
 	// with a backlog: most of the heap is the database's memtables and builders
 	// then, which need no scanning.
-	smallHeap = 112 << 20
-	heapRoom  = 28 << 20
+	smallHeap = 104 << 20
+	heapRoom  = 20 << 20
 	// Bounds of the share that the room is.
-	leastGCPercent = 15
+	leastGCPercent = 12
 	mostGCPercent  = 100
 	liveHeap       = "/gc/heap/live:bytes"
 )
