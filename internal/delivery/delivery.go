@@ -82,11 +82,12 @@ const (
 	RateLimited   Outcome = 4 // the sink asks the whole lane to pause; no attempt used
 	Rejected      Outcome = 5 // refused for good
 	Misconfigured Outcome = 6 // cannot work until the settings change; no attempt used
-	Interrupted   Outcome = 7 // cut short by our own shutdown; no attempt used
+	Interrupted   Outcome = 7 // cut short by our own shutdown, or never begun; no attempt used
+	Crashed       Outcome = 8 // the sink's process died meanwhile; no attempt used, but crashes are counted
 )
 
 var outcomeNames = []string{Delivered: "delivered", Skipped: "skipped", Retry: "retry", RateLimited: "rate_limited",
-	Rejected: "rejected", Misconfigured: "misconfigured", Interrupted: "interrupted"}
+	Rejected: "rejected", Misconfigured: "misconfigured", Interrupted: "interrupted", Crashed: "crashed"}
 
 func (o Outcome) String() string { return name(outcomeNames, o) }
 
@@ -110,6 +111,9 @@ const (
 	CodeDropped       Code = "dropped"         // discarded by the operator
 	CodeRemoved       Code = "webhook_removed" // its webhook left the file and did not come back in time
 	CodePanic         Code = "panic"           // the sink panicked
+	CodePluginCrash   Code = "plugin_crash"    // the plugin's process died while it had the delivery
+	CodePluginDown    Code = "plugin_down"     // the plugin's process was not ready; nothing was sent
+	CodeNoResult      Code = "no_result"       // the plugin answered nothing usable for the delivery
 )
 
 // Rule names the sentence of the response table that decided what followed an
@@ -132,6 +136,8 @@ const (
 	RuleInterrupted   Rule = "interrupted_not_counted"
 	RuleDamaged       Rule = "payload_damaged"
 	RuleDropped       Rule = "dropped_by_operator"
+	RuleCrashed       Rule = "plugin_crashed_not_counted"
+	RulePoison        Rule = "plugin_crashed_too_often"
 )
 
 // Header is one HTTP header, in the order in which it travels.
@@ -178,6 +184,9 @@ type Attempt struct {
 	BodyTruncated bool
 	Code          Code
 	Error         string        // for people; no URL path, no secret
+	Message       string        // what a plugin says of a success, for people
+	RemoteURL     string        // where a person can see what a plugin made; "" = nowhere
+	EntryState    []byte        // what a plugin wants to find at the entry's next delivery; nil = what is kept stays
 	RetryAfter    time.Duration // what the receiver asked for; 0 = nothing
 
 	// Decided by package retry.

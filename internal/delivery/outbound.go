@@ -13,6 +13,9 @@ type Outbound struct {
 	Attempt    int    // 1-based, over all schedules and replays
 	Test       bool   // a sample that an operator asked for, not a queued delivery
 	Payload    []byte
+	Sequence   uint64 // order of acceptance; 0 for a Test
+	Crashes    int    // how many times a plugin's process died while it had this delivery
+	EntryState []byte // what the sink's last success left for the entry; nil = nothing
 }
 
 // ErrShutdown is the cancellation cause of attempts that are cut short because
