@@ -96,6 +96,18 @@ func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
 		{"sinks: {x: {path: DIR}}", "not a regular file"},
 		{"sinks: {x: {path: good}}", "not absolute"},
 		{"sinks: {other: {}}\nplugins: {dir: DIR}", "no such file"},
+		{webhookWith("sink: mine", "DIR"), ""},
+		{webhookWith("sink: mine, signatures: [{scheme: hex}]", "DIR"), ""},
+		{webhookWith("sink: mine, settings: {a: 1}", "DIR"), ""},
+		{webhookWith("sink: mien", "DIR"), `there is no sink "mien"`},
+		{webhookWith("sink: ../mine", "DIR"), "there is no sink"},
+		{webhookWith("sink: mine, url: https://example.com/", "DIR"), "url is for the http sink"},
+		{webhookWith("sink: mine, headers: {A: b}", "DIR"), "headers is for the http sink"},
+		{webhookWith("sink: mine, tls: {ca: x.pem}", "DIR"), "tls is for the http sink"},
+		{webhookWith("sink: mine, format: event", "DIR"), "the format event is for the http sink"},
+		{webhookWith("sink: mine, settings: {a: 0x10}", "DIR"), "a number must be written as in JSON"},
+		{webhookWith("sink: mine", "DIR") + "\n  require_checksums: true", "has no sha256"},
+		{webhookWith("sink: mine", "DIR/open"), "there is no sink"},
 	} {
 		r := load(os.Getuid(), strings.ReplaceAll(c.text, "DIR", dir)+"\n")
 		switch {
@@ -110,6 +122,58 @@ func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
 		if r := load(0, "sinks: {x: {path: "+dir+"/good}}\n"); !slices.Equal(codes(r), []string{codeBadPlugin}) {
 			t.Errorf("another user's plugin: %v", codes(r))
 		}
+	}
+}
+
+// webhookWith is a second helper with one webhook, and the plugins of a directory.
+func webhookWith(keys, dir string) string {
+	return "  other: {secret: 0123456789abcdef01234567, webhooks: {w: {" + keys + "}}}\nplugins:\n  dir: " + dir
+}
+
+func TestSettingsReachThePluginAsTheFileHasThem(t *testing.T) {
+	dir := write(t, map[string]string{"peanuts-sink-mine": "#!/bin/sh\n", "config.yaml": `plugins: {dir: ` + "DIR" + `}
+helpers:
+  h:
+    webhooks:
+      w:
+        sink: mine
+        settings: {z: 12345678901234567890, a: "007", token: "${env:TOKEN}", n: [1.50, null, {y: true, b: "<&>"}]}
+      plain: {sink: mine}
+      signed: {sink: mine, secret: 0123456789abcdef01234567}
+`})
+	for name, mode := range map[string]os.FileMode{"": 0o755, "peanuts-sink-mine": 0o755} {
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(dir, "config.yaml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, config, strings.ReplaceAll(string(text), "DIR", dir), 0o600)
+	c, r := Load(Options{Path: config, LookupEnv: environment(map[string]string{"TOKEN": planted})})
+	if c == nil {
+		t.Fatal(text1(t, r))
+	}
+	all := c.Webhooks()
+	const want = `{"z":12345678901234567890,"a":"007","token":"` + planted + `","n":[1.50,null,{"y":true,"b":"\u003c\u0026\u003e"}]}`
+	if got := all[0].SettingsJSON.Reveal(); got != want {
+		t.Errorf("settings\n%s, want\n%s", got, want)
+	}
+	if got := all[1].SettingsJSON.Reveal(); got != "{}" {
+		t.Errorf("no settings are %q", got)
+	}
+	for i, signed := range []bool{false, false, true} {
+		if s, err := all[i].Signer(); (s != nil) != signed || err != nil {
+			t.Errorf("%s: signer %v, %v", all[i].ID, s, err)
+		}
+	}
+	if f, ok := c.PluginFile("mine"); !ok || f.Path != filepath.Join(dir, "peanuts-sink-mine") {
+		t.Errorf("plugin %+v, %v", f, ok)
+	}
+	if shown := fmt.Sprintf("%v %+v %#v", all, all, all); strings.Contains(shown, planted) {
+		t.Error("a setting is printed")
 	}
 }
 

@@ -58,6 +58,9 @@ type Config struct {
 	// references, as the files have them. Secrets carry theirs themselves.
 	texts map[string]string
 
+	plugins  map[string]SinkFile // see PluginFile
+	settings map[string]string   // of webhooks with a plugin, as JSON with the secrets in it
+
 	main    string       // see MainFile
 	defined []definition // see DefinedIn
 }
@@ -202,19 +205,19 @@ type WebhookKeys struct {
 	ID string `koanf:"-id"`
 	// Where the `http` sink posts to; required there. Treated as a secret: only scheme and host are shown.
 	URL secret.String `koanf:"url" kind:"url" example:"https://api.example.com/peanuts"`
-	// What carries the payload out: `http`, or the name of a plugin. This version has only `http`.
-	Sink string `koanf:"sink" default:"http" later:"yes" example:"http"`
+	// What carries the payload out: `http`, or the name of a plugin: one under `sinks`, or one whose executable `peanuts-sink-<name>` is in `plugins.dir`.
+	Sink string `koanf:"sink" default:"http" example:"slack"`
 	// Events that are sent: a word or a list. `create`, `created` and `entry.created` are the same.
 	Events []string `koanf:"events" kind:"words" default:"all" max:"1000" example:"[create, update, delete]"`
-	// Headers added to every request; the values are treated as secrets. `Content-Type` and `User-Agent` replace the built-in ones.
+	// Headers that the `http` sink adds to every request; the values are treated as secrets. `Content-Type` and `User-Agent` replace the built-in ones.
 	Headers []Header `koanf:"headers" ids:"header" max:"100" example:"{Authorization: \"Bearer ${file:/etc/peanuts-relay/token}\"}"`
 	// Signs the requests; the helper's or the file's when absent.
 	Secret secret.String `koanf:"secret" example:"${env:EXPENSES_SECRET}"`
 	// Like `secret`, for a rotation: two secrets. Not together with `secret`. List the old one first until the receiver has switched.
 	Secrets []secret.String `koanf:"secrets" max:"2" example:"[\"${file:/etc/peanuts-relay/old}\", \"${file:/etc/peanuts-relay/new}\"]"`
-	// How requests are signed: a list of schemes, or `none`. The default is the scheme `peanuts`.
+	// How requests are signed: a list of schemes, or `none`. The default is the scheme `peanuts`; for a plugin, if there is a secret.
 	Signatures Signatures `koanf:"signatures" max:"8" example:"[{scheme: peanuts}, {scheme: standard}]"`
-	// `peanuts` sends the helper and the entry, `event` the generic envelope.
+	// `peanuts` sends the helper and the entry, `event` the generic envelope; `http` only.
 	Format string `koanf:"format" default:"peanuts" enum:"peanuts,event" example:"event"`
 	// Overrides of the shared `retry`.
 	Retry RetryKeys `koanf:"retry"`
@@ -222,10 +225,10 @@ type WebhookKeys struct {
 	Concurrency int `koanf:"concurrency" default:"8" range:"1..1024" example:"16"`
 	// `none` delivers as fast as possible; `entry` keeps the events of one entry in order.
 	Ordering string `koanf:"ordering" default:"none" enum:"none,entry" later:"yes" example:"none"`
-	// Certificates for https. Relative paths start at the directory of the main file.
+	// Certificates for https, of the `http` sink. Relative paths start at the directory of the main file.
 	TLS TLS `koanf:"tls"`
-	// Settings of a plugin; the plugin says which.
-	Settings map[string]any `koanf:"settings" later:"yes"`
+	// Settings of a plugin, which says what there are (`peanuts-relay sinks list`). They are treated as secrets.
+	Settings map[string]any `koanf:"settings"`
 	// `false` holds the webhook: what is queued stays queued, new events are not queued for it.
 	Enabled bool `koanf:"enabled" default:"true" example:"false"`
 }

@@ -55,6 +55,7 @@ func (l *loader) validate(c *Config) {
 	if len(c.Notify) > 0 {
 		l.unsupported([]string{"notify"}, "notifications about the relay itself")
 	}
+	c.plugins, c.settings = map[string]SinkFile{}, map[string]string{}
 	for i := range c.Sinks {
 		l.validateSinkFile(c, &c.Sinks[i])
 	}

@@ -3,34 +3,54 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 )
 
-// validateSinkFile checks a plugin's executable: whoever can change it can do
-// what the daemon can.
+// pluginPrefix begins the name of a plugin's executable in plugins.dir.
+const pluginPrefix = "peanuts-sink-"
+
+// PluginFile is where the plugin is that a webhook's sink names. It is false for the
+// http sink and for a name that no webhook and no entry of `sinks` has.
+func (c *Config) PluginFile(sink string) (SinkFile, bool) {
+	f, ok := c.plugins[sink]
+	return f, ok
+}
+
+// validateSinkFile checks an entry of `sinks`.
 func (l *loader) validateSinkFile(c *Config, s *SinkFile) {
 	path := []string{"sinks", s.ID}
 	at := under(path, "path")
-	bad := func(message, suggestion string) {
-		l.problem(at, Finding{Code: codeBadPlugin, Message: message, Suggestion: suggestion})
-	}
 	if s.ID == SinkHTTP {
 		l.problemAtKey(path, Finding{Code: codeBadID, Message: `"http" is the name of the built-in sink`, Suggestion: "choose another name"})
 	}
 	if c.Plugins.RequireChecksums && s.SHA256 == "" {
 		l.problem(under(path, "sha256"), Finding{Code: codeMissingKey, Message: "the sink has no sha256, which plugins.require_checksums asks for"})
 	}
+	c.plugins[s.ID] = *s
 	if s.Path == "" {
 		if l.failed[pointer(at)] || !filepath.IsAbs(c.Plugins.Dir) {
 			return
 		}
-		s.Path = filepath.Join(c.Plugins.Dir, "peanuts-sink-"+s.ID)
+		s.Path = filepath.Join(c.Plugins.Dir, pluginPrefix+s.ID)
 	} else if !l.absolute(at, s.Path) {
 		return
+	}
+	c.plugins[s.ID] = *s
+	l.validateExecutable(*s, at, under(path, "sha256"))
+}
+
+// validateExecutable checks a plugin's executable: whoever can change it can do
+// what the daemon can. What is wrong with it is reported at the two paths.
+func (l *loader) validateExecutable(s SinkFile, at, atSum []string) {
+	bad := func(message, suggestion string) {
+		l.problem(at, Finding{Code: codeBadPlugin, Message: message, Suggestion: suggestion})
 	}
 	f, err := os.OpenFile(s.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -56,8 +76,69 @@ func (l *loader) validateSinkFile(c *Config, s *SinkFile) {
 	case !l.trusted(dir):
 		bad("others can change the directory of the plugin", "its owner must be root or the daemon's user, and its mode not more than 0755")
 	case s.SHA256 != "" && checksum(f) != s.SHA256:
-		l.problem(under(path, "sha256"), Finding{Code: codeBadPlugin, Message: "the checksum of the plugin is another one", Suggestion: "was it upgraded? see sha256sum"})
+		l.problem(atSum, Finding{Code: codeBadPlugin, Message: "the checksum of the plugin is another one", Suggestion: "was it upgraded? see sha256sum"})
 	}
+}
+
+// validatePluginWebhook checks a webhook whose sink is a plugin, but for its
+// settings: only the plugin knows what they must be.
+func (l *loader) validatePluginWebhook(c *Config, h *Helper, w *WebhookKeys, path []string) {
+	if !l.findPlugin(c, w, under(path, "sink")) {
+		return
+	}
+	for _, name := range []string{"url", "headers", "tls"} {
+		if l.present(under(path, name)) {
+			l.problemAtKey(under(path, name), Finding{Code: codeMisplacedKey, Message: name + " is for the http sink; a plugin has settings",
+				Suggestion: "peanuts-relay sinks list tells what the plugin takes"})
+		}
+	}
+	if w.Format == "event" {
+		l.problem(under(path, "format"), Finding{Code: codeMisplacedKey, Message: "the format event is for the http sink; a plugin gets the event in parts", Suggestion: "remove the key"})
+	}
+	l.validateSignatures(c, h, w, path)
+	settings := under(path, "settings")
+	at, exact := l.root.lookup(settings)
+	if !exact || l.failed[pointer(settings)] || l.failedBelow(settings) || !at.isMap() {
+		return
+	}
+	var b strings.Builder
+	if l.appendJSON(&b, at, settings) {
+		c.settings[h.ID+"."+w.ID] = b.String()
+	}
+}
+
+// findPlugin finds the executable of a sink that no entry of `sinks` declares. It is
+// false when there is no such sink.
+func (l *loader) findPlugin(c *Config, w *WebhookKeys, path []string) bool {
+	if _, known := c.plugins[w.Sink]; known || l.failed[pointer([]string{"sinks", w.Sink})] {
+		return true
+	}
+	s := SinkFile{ID: w.Sink, Path: filepath.Join(c.Plugins.Dir, pluginPrefix+w.Sink)}
+	if _, err := os.Lstat(s.Path); !idForm.MatchString(w.Sink) || errors.Is(err, fs.ErrNotExist) {
+		known := slices.DeleteFunc([]string{SinkHTTP, "zapier", "sheets", "slack"}, func(shipped string) bool { return shipped == w.Sink })
+		for _, s := range c.Sinks {
+			known = append(known, s.ID)
+		}
+		l.problem(path, Finding{Code: codeUnknownSink, Message: "there is no sink " + l.named(path, w.Sink, "of that name"),
+			Suggestion: suggested(l.quotable(path), w.Sink, append(known, installed(c.Plugins.Dir)...),
+				"a plugin is an executable "+pluginPrefix+"<name> in plugins.dir, or an entry under sinks")})
+		return false
+	}
+	c.plugins[w.Sink] = s
+	if c.Plugins.RequireChecksums {
+		l.problem(path, Finding{Code: codeMissingKey, Message: "the sink has no sha256, which plugins.require_checksums asks for", Suggestion: "declare it under sinks"})
+	}
+	l.validateExecutable(s, path, path)
+	return true
+}
+
+// installed lists the plugins in a directory.
+func installed(dir string) (names []string) {
+	files, _ := filepath.Glob(filepath.Join(dir, pluginPrefix+"*"))
+	for _, f := range files {
+		names = append(names, strings.TrimPrefix(filepath.Base(f), pluginPrefix))
+	}
+	return names
 }
 
 // trusted reports whether only root and the daemon's own user can write.

@@ -35,7 +35,7 @@ func (l *loader) validateWebhook(c *Config, h *Helper, w *WebhookKeys) {
 		l.unsupported(under(path, "ordering"), "ordering by entry")
 	}
 	if w.Sink != SinkHTTP && w.Sink != "" {
-		l.otherSink(c, w, path)
+		l.validatePluginWebhook(c, h, w, path)
 		return
 	}
 	if w.Settings != nil {
@@ -45,20 +45,6 @@ func (l *loader) validateWebhook(c *Config, h *Helper, w *WebhookKeys) {
 	l.validateHeaders(w, under(path, "headers"))
 	l.validateSignatures(c, h, w, path)
 	l.validateTLS(w, under(path, "tls"))
-}
-
-// otherSink refuses a webhook that needs a plugin.
-func (l *loader) otherSink(c *Config, w *WebhookKeys, path []string) {
-	path = under(path, "sink")
-	known := []string{SinkHTTP, "zapier", "sheets", "slack"}
-	for _, s := range c.Sinks {
-		known = append(known, s.ID)
-	}
-	if slices.Contains(known, w.Sink) {
-		l.problem(path, Finding{Code: codeUnsupported, Message: "this version has only the built-in http sink, not " + l.named(path, w.Sink, "this one")})
-		return
-	}
-	l.problem(path, Finding{Code: codeUnknownSink, Message: "there is no sink " + l.named(path, w.Sink, "of that name"), Suggestion: suggested(l.quotable(path), w.Sink, known, "this version has only http")})
 }
 
 // suggested is [didYouMean] unless the word must not be printed: a suggestion
@@ -236,6 +222,9 @@ func (l *loader) problemAtKey(path []string, f Finding) {
 func (l *loader) validateSignatures(c *Config, h *Helper, w *WebhookKeys, path []string) {
 	at := under(path, "signatures")
 	r := c.resolve(h, w)
+	if w.Sink != SinkHTTP && w.Signatures.List == nil && len(r.Secrets) == 0 {
+		return // what a plugin hands on is signed where there is something to sign with
+	}
 	if w.Signatures.None || l.failed[pointer(at)] || l.failedBelow(at) {
 		return
 	}

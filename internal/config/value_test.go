@@ -213,7 +213,7 @@ func TestEmptyEventsStayEmpty(t *testing.T) {
 
 func TestSettingsAreTreatedAsSecrets(t *testing.T) {
 	_, r := loadText(t, "helpers: {h: {webhooks: {w: {sink: slack, settings: {webhook_url: hunter2, n: [1, {x: hunter2}]}}}}}\n")
-	if got := codes(r); !slices.Equal(got, []string{codeUnsupported}) || strings.Contains(outputs(t, r), planted) {
+	if got := codes(r); !slices.Equal(got, []string{codeUnknownSink}) || strings.Contains(outputs(t, r), planted) {
 		t.Errorf("%v\n%s", got, outputs(t, r))
 	}
 }

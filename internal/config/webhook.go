@@ -21,7 +21,7 @@ type Webhook struct {
 	URL            secret.String
 	Headers        []Header
 	Secrets        []secret.String // its own, its helper's or the file's; empty only when SignaturesNone or for a plugin
-	Signatures     []Signature     // at least one, unless SignaturesNone
+	Signatures     []Signature     // at least one, unless SignaturesNone or a plugin has no secret
 	SignaturesNone bool
 	Format         string   // "peanuts" or "event"
 	Events         []string // full names such as "entry.created"; nil = all, empty = none
@@ -32,6 +32,7 @@ type Webhook struct {
 	TLS            TLS // absolute paths
 	Sink           string
 	Settings       map[string]any // every text in it is a secret.String
+	SettingsJSON   secret.String  // the same as a JSON object, keys in the order of the file; only for a plugin
 }
 
 // Webhooks lists all webhooks in the order of the file. The result is the
@@ -70,10 +71,13 @@ func (c *Config) resolve(h *Helper, w *WebhookKeys) Webhook {
 		Sink:        w.Sink,
 		Settings:    w.Settings,
 	}
+	if out.Sink != SinkHTTP {
+		out.SettingsJSON = secret.New(cmp.Or(c.settings[out.ID], "{}"))
+	}
 	switch {
 	case out.SignaturesNone:
 		out.Secrets = nil
-	case len(out.Signatures) == 0 && out.Sink == SinkHTTP:
+	case len(out.Signatures) == 0 && (out.Sink == SinkHTTP || len(out.Secrets) > 0):
 		out.Signatures = []Signature{{Scheme: "peanuts"}}
 	}
 	return out
@@ -182,9 +186,10 @@ func (s Signature) Spec() signing.Spec {
 	return signing.Spec{Scheme: signing.Scheme(s.Scheme), Header: s.Header}
 }
 
-// Signer makes what signs the webhook's requests; nil for SignaturesNone.
+// Signer makes what signs the webhook's requests; nil for SignaturesNone and for a
+// plugin without a secret.
 func (w *Webhook) Signer() (*signing.Signer, error) {
-	if w.SignaturesNone {
+	if w.SignaturesNone || len(w.Signatures) == 0 {
 		return nil, nil
 	}
 	specs := make([]signing.Spec, len(w.Signatures))
