@@ -49,12 +49,12 @@ func (c control) reload(ctx context.Context, cause reload.Cause) (rest.ReloadRes
 }
 
 // Plan implements [api.Control].
-func (c control) Plan(_ context.Context, req rest.PlanRequest) (rest.PlanResult, error) {
+func (c control) Plan(ctx context.Context, req rest.PlanRequest) (rest.PlanResult, error) {
 	l, err := c.reloader()
 	if err != nil {
 		return rest.PlanResult{}, err
 	}
-	result, err := l.Plan(&req)
+	result, err := l.Plan(ctx, &req)
 	if err != nil {
 		return result, &api.Refusal{Status: http.StatusBadRequest, Code: rest.CodeBadRequest, Field: "files", Message: err.Error()}
 	}

@@ -41,6 +41,9 @@ type site struct {
 	prepared  int
 	refuse    error
 	gate      chan struct{} // when set, Prepare waits for an element
+	finding   string        // what a plugin says of the settings of crm.main; "" = nothing
+	later     bool          // it might say something else later
+	outdated  []string
 
 	*Reloader
 	boot *config.Config
@@ -138,6 +141,7 @@ func (s *site) open() {
 	s.watcher, s.hangup = &fakeWatcher{changed: make(chan struct{}, 1)}, make(chan struct{}, 1)
 	s.Reloader = New(Options{Load: s.load, Path: s.path("config.yaml"), Boot: boot, BootReport: report, Rejected: rejected, LastKnownGood: good.Generation,
 		Prepare: s.prepare, Outlook: func(w *config.Webhook) Outlook { return s.outlooks[w.ID] }, History: s.history, Watcher: s.watcher,
+		Plugins: s.plugins, Outdated: s.replaced,
 		Hangup: s.hangup, Notify: s.notify, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
 }
 
@@ -164,6 +168,27 @@ func (s *site) run() {
 		wg.Wait()
 	})
 	s.reload() // the first comparison is over, whatever it found
+}
+
+func (s *site) plugins(_ context.Context, _ *config.Config, report *config.Report) (later bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.finding != "" {
+		report.Add(config.Finding{Severity: config.SeverityError, Code: "bad_setting", Message: s.finding}, "helpers", "crm", "webhooks", "main", "url")
+	}
+	return s.later
+}
+
+func (s *site) replaced() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outdated
+}
+
+func (s *site) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
 type change struct {

@@ -2,6 +2,7 @@ package reload
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,15 +16,18 @@ import (
 
 // Plan says what a candidate would change, and what that means for deliveries.
 // It changes nothing. Its error is a request that makes no sense.
-func (r *Reloader) Plan(req *rest.PlanRequest) (rest.PlanResult, error) {
+func (r *Reloader) Plan(ctx context.Context, req *rest.PlanRequest) (rest.PlanResult, error) {
 	files, err := r.candidate(req)
 	if err != nil {
 		return rest.PlanResult{}, err
 	}
 	cfg, report := r.Load(files)
+	if cfg != nil {
+		r.plugins(ctx, cfg, report)
+	}
 	out := rest.PlanResult{Valid: report.Err() == nil, Digest: report.Digest, Changes: []rest.ConfigChange{}, RestartRequired: []string{},
 		Webhooks: []rest.PlanWebhook{}, Findings: shownFindings(report), Report: report.Text()}
-	if cfg == nil {
+	if report.Err() != nil {
 		return out, nil
 	}
 	r.mu.Lock()

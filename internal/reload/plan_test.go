@@ -47,7 +47,7 @@ func TestAPlanSaysWhatFollowsForDeliveries(t *testing.T) {
 		"other events":                  {instead(`8081/a"`, `8081/a", events: create`), "crm.main", 12, "are queued when the changed events list them", "go on, listed or not"},
 		"another url of a disabled one": {instead("8081/b", "8082/b"), "crm.off", 0, "", "stay held (disabled) until it is enabled, then use the new values"},
 	} {
-		got, err := s.Plan(candidate(c.text))
+		got, err := s.Plan(t.Context(), candidate(c.text))
 		if err != nil || !got.Valid {
 			t.Errorf("%s: %v\n%s", name, err, got.Report)
 			continue
@@ -74,7 +74,7 @@ func TestAPlanSaysWhatFollowsForDeliveries(t *testing.T) {
 func TestAPlanOfWhatRunsIsEmpty(t *testing.T) {
 	s := newSite(t, two)
 	for _, req := range []*rest.PlanRequest{{}, candidate(two), candidate("# a comment\n" + two)} {
-		got, err := s.Plan(req)
+		got, err := s.Plan(t.Context(), req)
 		if err != nil || !got.Valid || len(got.Changes) != 0 || len(got.Webhooks) != 0 || got.RestartRequired == nil {
 			t.Errorf("%v %+v", err, got)
 		}
@@ -85,24 +85,24 @@ func TestAPlanOfOneFileKeepsTheOthers(t *testing.T) {
 	s := newSite(t, two)
 	s.write("conf.d/50-more.yaml", "helpers: {crm: {webhooks: {more: {url: \"http://127.0.0.1:8083/\"}}}}\n")
 	s.run()
-	got, err := s.Plan(candidate(two))
+	got, err := s.Plan(t.Context(), candidate(two))
 	if err != nil || len(got.Changes) != 0 {
 		t.Errorf("the main file alone: %v %+v", err, got.Changes)
 	}
-	got, err = s.Plan(&rest.PlanRequest{Files: []rest.PlanFile{{Role: "50-more.yaml", Content: "log: {level: debug}\n"}}})
+	got, err = s.Plan(t.Context(), &rest.PlanRequest{Files: []rest.PlanFile{{Role: "50-more.yaml", Content: "log: {level: debug}\n"}}})
 	if err != nil || len(got.Changes) != 2 {
 		t.Errorf("a drop-in: %v %+v", err, got.Changes)
 	}
 	all := candidate(two)
 	all.Replace = true
-	if got, err = s.Plan(all); err != nil || len(got.Changes) != 1 || got.Changes[0].ID != "crm.more" || got.Changes[0].Change != rest.ChangeRemoved {
+	if got, err = s.Plan(t.Context(), all); err != nil || len(got.Changes) != 1 || got.Changes[0].ID != "crm.more" || got.Changes[0].Change != rest.ChangeRemoved {
 		t.Errorf("everything: %v %+v", err, got.Changes)
 	}
 }
 
 func TestAPlanOfABrokenFileShowsWhereItIsBroken(t *testing.T) {
 	s := newSite(t, two)
-	got, err := s.Plan(candidate(two + "nonsense: 1\n"))
+	got, err := s.Plan(t.Context(), candidate(two+"nonsense: 1\n"))
 	if err != nil || got.Valid || len(got.Changes) != 0 || len(got.Findings) != 1 || got.Findings[0].File != "/home/op/new.yaml" ||
 		!strings.Contains(got.Report, "/home/op/new.yaml:8:1") {
 		t.Errorf("%v %+v", err, got)
@@ -122,7 +122,7 @@ func TestACandidateThatMakesNoSenseIsRefused(t *testing.T) {
 		"no drop-in":                    {Files: []rest.PlanFile{{Role: "x.txt", Content: two}}},
 		"no role":                       {Files: []rest.PlanFile{{Content: two}}},
 	} {
-		if got, err := s.Plan(req); err == nil {
+		if got, err := s.Plan(t.Context(), req); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -130,7 +130,7 @@ func TestACandidateThatMakesNoSenseIsRefused(t *testing.T) {
 
 func TestAnAddedKeyThatNeedsARestartIsPlannedAsOne(t *testing.T) {
 	s := newSite(t, two)
-	got, err := s.Plan(candidate(two + "listen: {events_mode: \"0600\"}\n"))
+	got, err := s.Plan(t.Context(), candidate(two+"listen: {events_mode: \"0600\"}\n"))
 	if err != nil || len(got.Changes) != 1 || !got.Changes[0].Restart || len(got.RestartRequired) != 1 {
 		t.Errorf("%v %+v", err, got)
 	}

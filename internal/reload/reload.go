@@ -15,7 +15,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// prepareTime bounds the preparation of one configuration.
+// prepareTime bounds the preparation of one configuration, plugins included.
 const prepareTime = 30 * time.Second
 
 // ErrStopped answers a reload that was asked of a daemon that ends. As an error
@@ -67,6 +67,15 @@ type Options struct {
 	Rejected      *config.Report
 	LastKnownGood uint64
 
+	// Plugins has the plugins that a valid configuration names look at their
+	// settings, and adds what they find to its report. later says that the same files
+	// may be fine later: a plugin could not be asked. It changes nothing that runs.
+	// nil finds nothing.
+	Plugins func(context.Context, *config.Config, *config.Report) (later bool)
+	// Outdated lists the sinks of which another executable runs than is on the disk.
+	// A reload that somebody asks for replaces them, though the files are the same.
+	// nil is none.
+	Outdated func() []string
 	// Prepare builds everything that a configuration needs and changes nothing
 	// that runs. Its error is shown to the operator.
 	Prepare func(context.Context, *config.Config) (Prepared, error)
@@ -134,6 +143,12 @@ func New(o Options) *Reloader {
 	}
 	if r.Notify == nil {
 		r.Notify = func(string) {}
+	}
+	if r.Plugins == nil {
+		r.Plugins = func(context.Context, *config.Config, *config.Report) bool { return false }
+	}
+	if r.Outdated == nil {
+		r.Outdated = func() []string { return nil }
 	}
 	r.state = state{cfg: o.Boot, report: facts(o.BootReport), seen: facts(o.BootReport), loaded: time.Now(), counts: map[Count]uint64{}}
 	r.begin()
@@ -321,18 +336,24 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 		return s.result, nil // changed and changed back: it is known already
 	}
 	r.watch(report)
+	var outdated []string
+	if cause.Trigger != rest.TriggerWatch {
+		outdated = r.Outdated()
+	}
 	e := history.Entry{Generation: s.generation, At: time.Now(), Trigger: cause.Trigger, UID: cause.UID, Digest: report.Digest}
 	switch {
 	case report.Err() != nil:
 		return r.reject(e, report, false), nil
-	case report.Digest == s.report.Digest:
+	case report.Digest == s.report.Digest && len(outdated) == 0:
 		return r.unchanged(e, report), nil
 	}
-	changes := config.Diff(s.cfg, cfg)
-	prepared, err := r.prepare(ctx, cfg)
+	changes := append(config.Diff(s.cfg, cfg), upgrades(outdated)...)
+	prepared, later, err := r.prepare(ctx, cfg, report)
 	switch {
 	case err != nil && (ctx.Err() != nil || errors.Is(err, ErrStopped)):
 		return rest.ReloadResult{}, ErrStopped
+	case errors.Is(err, errPlugins):
+		return r.reject(e, report, later), nil
 	case err != nil:
 		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()})
 		return r.reject(e, report, true), nil
@@ -347,10 +368,33 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 	return result, nil
 }
 
-func (r *Reloader) prepare(ctx context.Context, cfg *config.Config) (Prepared, error) {
+// errPlugins says that the report has errors that plugins found.
+var errPlugins = errors.New("a plugin refuses its settings")
+
+func (r *Reloader) prepare(ctx context.Context, cfg *config.Config, report *config.Report) (p Prepared, later bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
-	return r.Prepare(ctx, cfg.KeepRestartKeys(r.Boot))
+	later = r.plugins(ctx, cfg, report)
+	if report.Err() != nil {
+		return nil, later, errPlugins
+	}
+	p, err = r.Prepare(ctx, cfg.KeepRestartKeys(r.Boot))
+	return p, later, err
+}
+
+// plugins asks the plugins, as long as a reload may take.
+func (r *Reloader) plugins(ctx context.Context, cfg *config.Config, report *config.Report) (later bool) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTime)
+	defer cancel()
+	return r.Plugins(ctx, cfg, report)
+}
+
+// upgrades are the changes of sinks whose executable was replaced.
+func upgrades(sinks []string) (changes []config.Change) {
+	for _, sink := range sinks {
+		changes = append(changes, config.Change{Object: config.ObjectSink, ID: sink, Op: config.OpChanged, Fields: []string{"executable"}})
+	}
+	return changes
 }
 
 // unchanged ends a reload of files that say what runs. A former failure is over.

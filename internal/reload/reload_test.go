@@ -304,3 +304,63 @@ func TestAReferenceThatIsMendedIsNoticed(t *testing.T) {
 		t.Error("another secret")
 	}
 }
+
+func TestWhatAPluginFindsRejectsTheEditAtItsLine(t *testing.T) {
+	s := newSite(t, one)
+	s.run()
+	s.set(func() { s.finding = "the port is closed" })
+	s.write("config.yaml", strings.Replace(one, "8081", "8082", 1))
+	got := s.reload()
+	if got.Result != rest.ReloadRejected || len(got.Findings) != 1 || got.Findings[0].Line != 6 || !strings.Contains(got.Report, "the port is closed") {
+		t.Errorf("%+v", got)
+	}
+	if s.commits() != 0 || s.prepared != 0 {
+		t.Errorf("%d commits, %d prepared", s.commits(), s.prepared)
+	}
+	plan, err := s.Plan(t.Context(), &rest.PlanRequest{})
+	if err != nil || plan.Valid || len(plan.Changes) != 0 || len(plan.Findings) != 1 {
+		t.Errorf("plan %+v, %v", plan, err)
+	}
+	s.watcher.changed <- struct{}{} // it is known: nobody asks again
+	s.watcher.changed <- struct{}{}
+	s.set(func() { s.finding = "" })
+	if got := s.reload(); got.Result != rest.ReloadApplied || s.commits() != 1 {
+		t.Errorf("%+v, %d commits", got, s.commits())
+	}
+}
+
+func TestAPluginThatCouldNotBeAskedIsAskedAgain(t *testing.T) {
+	s := newSite(t, one)
+	s.run()
+	s.set(func() { s.finding, s.later = "the plugin did not start", true })
+	s.write("config.yaml", strings.Replace(one, "8081", "8082", 1))
+	if got := s.reload(); got.Result != rest.ReloadRejected {
+		t.Errorf("%+v", got)
+	}
+	s.set(func() { s.finding, s.later = "", false })
+	s.watcher.changed <- struct{}{} // the files are as they were
+	s.until("second try", func() bool { return s.commits() == 1 })
+}
+
+func TestAReplacedExecutableIsTakenOverWhenSomebodyAsks(t *testing.T) {
+	s := newSite(t, one)
+	s.run()
+	s.set(func() { s.outdated = []string{"acme"} })
+	s.watcher.changed <- struct{}{} // half of it may be on the disk
+	s.watcher.changed <- struct{}{}
+	if s.commits() != 0 {
+		t.Fatal("the watcher replaced it")
+	}
+	got := s.reload()
+	if got.Result != rest.ReloadApplied || got.Generation != 2 || len(got.Changes) != 1 || got.Changes[0].ID != "acme" ||
+		!slices.Equal(got.Changes[0].Fields, []string{"executable"}) || s.commits() != 1 {
+		t.Errorf("%+v, %d commits", got, s.commits())
+	}
+	if log := s.log.String(); !strings.Contains(log, `msg="sink changed" id=acme fields=[executable]`) {
+		t.Error(log)
+	}
+	s.set(func() { s.outdated = nil })
+	if got := s.reload(); got.Result != rest.ReloadUnchanged || s.commits() != 1 {
+		t.Errorf("%+v, %d commits", got, s.commits())
+	}
+}
