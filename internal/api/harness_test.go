@@ -82,7 +82,10 @@ func newWorld(t *testing.T) *world {
 				Config: rest.Config{Path: "/etc/peanuts-relay/config.yaml", Generation: 1, Digest: "sha256:00", LoadedAt: rest.At(epoch.Add(-time.Hour)),
 					State: rest.ConfigCurrent, FileDigest: "sha256:00", Watching: "events"},
 				Listen: rest.Listen{Events: "/run/events.sock", Admin: "/run/admin.sock"},
-				Queue:  rest.Queue{Dir: "/var/lib/peanuts-relay", MaxBytes: 10 << 30, MinFree: 512 << 20}}
+				Queue:  rest.Queue{Dir: "/var/lib/peanuts-relay", MaxBytes: 10 << 30, MinFree: 512 << 20},
+				Plugins: []rest.Plugin{{Sink: "slack", Path: "/usr/lib/peanuts-relay/sinks/peanuts-sink-slack", Version: "1.0.0", State: rest.PluginBackoff,
+					Since: rest.At(epoch), NextStartAt: rest.At(epoch.Add(time.Minute)), Restarts: 2, LastError: "exited with status 2",
+					CrashReport: "panic: nil map\n", Webhooks: []string{"expenses.alerts"}}}}
 		},
 		Ingest: func() rest.Ingest {
 			return rest.Ingest{Accepted: 7, Duplicates: 2, Unstable: 1, Rejected: []rest.Rejected{{Reason: "invalid", Count: 3}, {Reason: "too_large"}}}

@@ -50,6 +50,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.ingest(s)
 	c.store(s)
 	c.webhooks(s)
+	c.plugins(s, status.Plugins)
 	s.gauge(desc("stream_readers", "Readers of the stream of changes."), float64(c.api.Feed.readers()))
 }
 
@@ -108,6 +109,29 @@ func (c *collector) store(s sample) {
 		}
 	}
 	s.gauge(desc("replays_active", "Replays under way."), float64(active))
+}
+
+// plugins writes one series for each sink, whichever of its processes runs.
+func (c *collector) plugins(s sample, plugins []rest.Plugin) {
+	state := desc("plugin_state", "Processes of a sink plugin by state; more than one while it is replaced.", "sink", "state")
+	up := desc("plugin_up", "1 while a process of the sink plugin takes deliveries.", "sink")
+	restarts := desc("plugin_restarts_total", "How often a sink plugin that ended was started again since the daemon's start.", "sink")
+	bySink := map[string][]rest.Plugin{}
+	for _, p := range plugins {
+		bySink[p.Sink] = append(bySink[p.Sink], p)
+	}
+	for sink, of := range bySink {
+		in, again := map[string]int{}, uint64(0)
+		for _, p := range of {
+			in[p.State]++
+			again = max(again, p.Restarts)
+		}
+		for _, name := range rest.PluginStates() {
+			s.gauge(state, float64(in[name]), sink, name)
+		}
+		s.gauge(up, truth(in[rest.PluginReady] > 0), sink)
+		s.counter(restarts, float64(again), sink)
+	}
 }
 
 // webhookDescs are the descriptions of the series that every webhook has.

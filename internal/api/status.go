@@ -20,6 +20,7 @@ func (a *API) getStatus(_ http.ResponseWriter, r *http.Request) (any, error) {
 	s.Config.Reloads = list(s.Config.Reloads)
 	s.Ingest = a.Ingest()
 	s.Ingest.Rejected = list(s.Ingest.Rejected)
+	s.Plugins = list(s.Plugins)
 	s.Webhooks = []rest.Lane{}
 	stats, lanes := a.Store.Stats(), a.lanes()
 	for _, l := range lanes {

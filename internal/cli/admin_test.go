@@ -398,6 +398,11 @@ func TestWebhooksAndStatus(t *testing.T) {
 		Config: rest.Config{Path: "/etc/c.yaml", Generation: 1, LoadedAt: moment(0), Warnings: []string{"plain http"}},
 		Ingest: rest.Ingest{Accepted: 3, Rejected: []rest.Rejected{{Reason: "malformed", Count: 2}, {Reason: "forbidden"}}},
 		Queue:  rest.Queue{Dir: "/var/lib/x", State: "no_space", Counts: counts, MaxBytes: 10 << 30, Quarantined: 1, OldestPendingAt: moment(0)}, Replays: 1,
+		Plugins: []rest.Plugin{
+			{Sink: "sheets", Version: "1.0.0", State: rest.PluginReady, PID: 17, Since: moment(0), Healthy: true},
+			{Sink: "slack", Version: "1.1.0", State: rest.PluginSuspended, Since: moment(60), NextStartAt: moment(120), Restarts: 5,
+				LastError: "killed by signal 9", CrashReport: "panic: a\x1b[31m\n" + strings.Repeat("frame\n", 20)},
+			{Sink: "zapier", State: rest.PluginReady, PID: 18, Health: "the hook is slow"}},
 		Webhooks: []rest.Lane{{Webhook: "expenses.backend", State: "active", Counts: counts, NextAttemptAt: moment(100)}}}
 	stub := &adminStub{answers: map[string]any{"GET /v1/webhooks": hooks, "GET /v1/status": status}}
 	stdout, _ := ask(t, stub, 0, 0, "webhooks")
@@ -409,6 +414,8 @@ func TestWebhooksAndStatus(t *testing.T) {
 	for _, want := range []string{"state       degraded: the disk is nearly full\n", "running     since 2025-01-15 14:30:00 (1m30s), pid 42\n", "            warning: plain http\n",
 		"accepted    3 events since the start, 0 repeated, rejected: 2 malformed\n", "queue       no_space, 4.0 KiB of 10.0 GiB\n",
 		"deliveries  1,234 pending (1 held, 2 in flight, oldest from 2025-01-15 14:30:00), 5 success, 6 failed\n", "damaged     1 record set aside\n",
+		"slack   1.1.0    suspended              5  30s ago    in 30s\n", "! plugin slack: killed by signal 9\n    panic: a\ufffd[31m\n    frame\n", "    ... 9 more lines: peanuts-relay status --json\n",
+		"! plugin zapier is not well: the hook is slow\n",
 		"\nexpenses.backend  active    1,234          2        5       6  in 10s\n"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing from\n%s", want, stdout)

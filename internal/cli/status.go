@@ -63,7 +63,10 @@ func (a *app) printStatus(s *rest.Status) error {
 	if s.Replays > 0 {
 		p.add("replays", fmt.Sprintf("%d under way", s.Replays))
 	}
-	if err := p.write(); err != nil || len(s.Webhooks) == 0 {
+	if err := p.write(); err != nil {
+		return err
+	}
+	if err := a.printPlugins(s.Plugins); err != nil || len(s.Webhooks) == 0 {
 		return err
 	}
 	fmt.Fprintln(a.Out)

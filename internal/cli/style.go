@@ -37,11 +37,11 @@ func (s style) faint(text string) string { return s.paint(sgrFaint, text) }
 // status paints the word that a delivery's or webhook's state is.
 func (s style) status(word string) string {
 	switch word {
-	case "success", "active", "ok", "delivered":
+	case "success", "active", "ok", "delivered", "ready":
 		return s.good(word)
-	case "failed", "stopped", "rejected", "misconfigured":
+	case "failed", "stopped", "rejected", "misconfigured", "suspended":
 		return s.bad(word)
-	case "held", "pending", "in_flight", "degraded", "stopping", "retry", "no_space":
+	case "held", "pending", "in_flight", "degraded", "stopping", "retry", "no_space", "starting", "backoff", "draining":
 		return s.warn(word)
 	}
 	return word

@@ -22,6 +22,7 @@ type Status struct {
 	Ingest    Ingest   `json:"ingest"`
 	Queue     Queue    `json:"queue"`
 	Webhooks  []Lane   `json:"webhooks"`
+	Plugins   []Plugin `json:"plugins"`
 	Replays   int      `json:"replays"` // under way
 }
 
@@ -108,6 +109,38 @@ type Lane struct {
 	HeldUntil     Time   `json:"held_until"` // when the hold ends by itself; of a removed webhook: when its pending deliveries fail
 	Counts        Counts `json:"counts"`
 	NextAttemptAt Time   `json:"next_attempt_at"`
+}
+
+// Values of Plugin.State.
+const (
+	PluginStarting  = "starting"  // the process is on its way
+	PluginReady     = "ready"     // it takes deliveries
+	PluginBackoff   = "backoff"   // it ended and is started again at NextStartAt
+	PluginSuspended = "suspended" // it ended too often; one start is tried every 5 minutes
+	PluginDraining  = "draining"  // replaced or no longer needed; it ends
+)
+
+// PluginStates are all of them.
+func PluginStates() []string {
+	return []string{PluginStarting, PluginReady, PluginBackoff, PluginSuspended, PluginDraining}
+}
+
+// Plugin is the process of one sink plugin. While it is replaced there are two of the
+// same sink.
+type Plugin struct {
+	Sink        string   `json:"sink"`
+	Path        string   `json:"path"`
+	Version     string   `json:"version"` // as the plugin says; "" before it said
+	State       string   `json:"state"`
+	PID         int      `json:"pid"` // 0 = there is no process
+	Since       Time     `json:"since"`
+	NextStartAt Time     `json:"next_start_at"` // null unless backoff or suspended
+	Restarts    uint64   `json:"restarts"`      // since the daemon's start
+	LastError   string   `json:"last_error"`    // why it ended, or did not start, the last time; "" = never
+	CrashReport string   `json:"crash_report"`  // what the process wrote when it last crashed; "" = nothing
+	Healthy     bool     `json:"healthy"`       // what the plugin says of itself
+	Health      string   `json:"health"`        // and why not
+	Webhooks    []string `json:"webhooks"`      // that use it
 }
 
 // Health answers GET /livez and GET /readyz: 200 when OK, else 503.

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+// printPlugins shows the plugins' processes, and of those that are not well why.
+func (a *app) printPlugins(plugins []rest.Plugin) error {
+	if len(plugins) == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.Out)
+	st := a.outStyle()
+	t := &table{columns: []column{{title: "PLUGIN", least: 12}, {title: "VERSION", least: 8}, {title: "STATE", least: 10, paint: paintState},
+		{title: "PID", right: true, drop: 2}, {title: "RESTARTS", right: true, drop: 1}, {title: "SINCE"}, {title: "NEXT START"}}}
+	for _, p := range plugins {
+		pid := ""
+		if p.PID > 0 {
+			pid = fmt.Sprint(p.PID)
+		}
+		t.add(p.Sink, p.Version, p.State, pid, grouped(int64(p.Restarts)), relative(p.Since.Time, a.Now()), relative(p.NextStartAt.Time, a.Now()))
+	}
+	if err := t.write(a.Out, a.OutTerm.Width, st); err != nil {
+		return err
+	}
+	for _, p := range plugins {
+		a.printTrouble(&p)
+	}
+	return nil
+}
+
+// crashLines is how many lines of a crash report status shows: a Go panic says in
+// them what happened and where. All of it is in the JSON.
+const crashLines = 12
+
+func (a *app) printTrouble(p *rest.Plugin) {
+	st := a.outStyle()
+	switch {
+	case p.State != rest.PluginReady && p.LastError != "":
+		fmt.Fprintf(a.Out, "%s plugin %s: %s\n", st.bad("!"), p.Sink, oneLine(p.LastError))
+	case p.State == rest.PluginReady && !p.Healthy:
+		fmt.Fprintf(a.Out, "%s plugin %s is not well: %s\n", st.bad("!"), p.Sink, oneLine(cmp.Or(p.Health, "it does not say why")))
+	default:
+		return
+	}
+	lines := strings.Split(strings.TrimRight(p.CrashReport, "\n"), "\n")
+	if lines[0] == "" {
+		return
+	}
+	for _, line := range lines[:min(len(lines), crashLines)] {
+		fmt.Fprintln(a.Out, "    "+oneLine(line))
+	}
+	if more := len(lines) - crashLines; more > 0 {
+		fmt.Fprintf(a.Out, "    ... %s: peanuts-relay status --json\n", plural(more, "more line", "more lines"))
+	}
+}
