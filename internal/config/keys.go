@@ -227,7 +227,7 @@ type WebhookKeys struct {
 	Ordering string `koanf:"ordering" default:"none" enum:"none,entry" later:"yes" example:"none"`
 	// Certificates for https, of the `http` sink. Relative paths start at the directory of the main file.
 	TLS TLS `koanf:"tls"`
-	// Settings of a plugin, which says what there are (`peanuts-relay sinks list`). They are treated as secrets.
+	// Settings of a plugin, which says what there are. They are treated as secrets.
 	Settings map[string]any `koanf:"settings"`
 	// `false` holds the webhook: what is queued stays queued, new events are not queued for it.
 	Enabled bool `koanf:"enabled" default:"true" example:"false"`
