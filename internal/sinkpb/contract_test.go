@@ -161,11 +161,11 @@ func typeOf(f protoreflect.FieldDescriptor) protoreflect.FullName {
 func TestAChangeThatBreaksPluginsIsNoticed(t *testing.T) {
 	for name, change := range map[string]func(f *descriptorpb.FileDescriptorProto){
 		"a message is gone": func(f *descriptorpb.FileDescriptorProto) {
-			f.MessageType[slices.IndexFunc(f.MessageType, func(m *descriptorpb.DescriptorProto) bool { return m.GetName() == "HealthRequest" })].Name = proto.String("Other")
+			f.MessageType[slices.IndexFunc(f.MessageType, func(m *descriptorpb.DescriptorProto) bool { return m.GetName() == "HealthRequest" })].Name = new("Other")
 			f.Service[0].Method = nil
 		},
 		"a field is renumbered": func(f *descriptorpb.FileDescriptorProto) { message(f, "Result").Field[0].Number = proto.Int32(99) },
-		"a field is renamed":    func(f *descriptorpb.FileDescriptorProto) { message(f, "Result").Field[0].Name = proto.String("id") },
+		"a field is renamed":    func(f *descriptorpb.FileDescriptorProto) { message(f, "Result").Field[0].Name = new("id") },
 		"a field is retyped": func(f *descriptorpb.FileDescriptorProto) {
 			message(f, "Result").Field[0].Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
 		},
@@ -174,7 +174,7 @@ func TestAChangeThatBreaksPluginsIsNoticed(t *testing.T) {
 		},
 		"an outcome is gone":  func(f *descriptorpb.FileDescriptorProto) { f.EnumType[1].Value = f.EnumType[1].Value[:3] },
 		"a method is gone":    func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method = f.Service[0].Method[1:] },
-		"a method streams":    func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[1].ServerStreaming = proto.Bool(true) },
+		"a method streams":    func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[1].ServerStreaming = new(true) },
 		"the service is gone": func(f *descriptorpb.FileDescriptorProto) { f.Service = nil },
 	} {
 		f := protodesc.ToFileDescriptorProto(File_peanuts_sink_v1_sink_proto)

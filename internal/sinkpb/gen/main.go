@@ -52,7 +52,7 @@ func run(into string) error {
 		return fmt.Errorf("compile %s: %w", source, err)
 	}
 	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: []string{source}, ProtoFile: withImports(files[0], nil),
-		Parameter: proto.String("paths=source_relative")}
+		Parameter: new("paths=source_relative")}
 	generated := map[string]string{}
 	for _, tool := range []string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"} {
 		if err := generate(tool, request, generated); err != nil {
