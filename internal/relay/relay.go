@@ -25,6 +25,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
+	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
@@ -48,6 +49,10 @@ const (
 	drainTime = 30 * time.Second
 	// closeTime bounds each of the other steps of stopping.
 	closeTime = 10 * time.Second
+	// pluginTime is how long plugins have to end once nothing is in flight: to finish
+	// what they do of their own accord (5 s), to end by themselves (2 s), after a signal
+	// (3 s), and to be killed.
+	pluginTime = 15 * time.Second
 	// hasteTime is the same once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second
@@ -142,6 +147,7 @@ type relay struct {
 	ingest     *ingest.Server
 	api        *api.API
 	space      *spaceWatch
+	host       *pluginhost.Host
 
 	current   atomic.Pointer[snapshot]
 	switching sync.Mutex // held by whoever replaces current, from the first look at it on
@@ -183,6 +189,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.dispatcher.store = &r.store
 	r.space = newSpaceWatch(r)
 	r.editor = r.newEditor()
+	r.host = r.newHost()
 	return r
 }
 
@@ -426,6 +433,9 @@ func (r *relay) stop() error {
 			r.log.Warn("attempts were interrupted and stay pending", "err", err)
 		}
 		cancel()
+	}
+	if err := step(pluginTime, r.host.Stop); err != nil {
+		r.log.Warn("plugins were killed", "err", err)
 	}
 	if err := step(closeTime, r.api.Shutdown); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)

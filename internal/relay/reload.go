@@ -27,7 +27,8 @@ type prepared struct {
 // that can fail.
 func (r *relay) prepare(ctx context.Context, cfg *config.Config) (reload.Prepared, error) {
 	r.switching.Lock()
-	snap, err := assemble(cfg, r.current.Load())
+	old := r.current.Load()
+	snap, err := assemble(ctx, cfg, old, sources{r.host, r.log, old.cfg == nil})
 	if err == nil {
 		err = snap.number(ctx, r.store.get())
 	}
@@ -81,6 +82,8 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 		BootReport:    cmp.Or(r.Report, &config.Report{}),
 		Rejected:      r.Rejected,
 		LastKnownGood: r.LastKnownGood,
+		Plugins:       r.checkPlugins,
+		Outdated:      r.host.Outdated,
 		Prepare:       r.prepare,
 		Outlook:       r.outlook,
 		History:       kept,

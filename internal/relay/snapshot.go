@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
+	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/retry"
@@ -33,7 +35,7 @@ type snapshot struct {
 	webhooks map[string]*webhook
 	order    []string // ids of webhooks, as in the file
 	targets  []*dispatch.Target
-	fresh    []*httpsink.Sink // made for this snapshot, not taken over
+	fresh    []dispatch.Sink // made for this snapshot, not taken over
 }
 
 // webhook is one webhook of a snapshot.
@@ -42,12 +44,22 @@ type webhook struct {
 	lane   queue.Lane
 	hold   delivery.HoldReason
 	signer *signing.Signer
-	sink   *httpsink.Sink
+	plugin *pluginhost.Instance // nil for the http sink
+	sink   dispatch.Sink // nil when a plugin refused its settings at the daemon's start
+}
+
+// sources is what sinks are made of besides their configuration.
+type sources struct {
+	host *pluginhost.Host
+	log  *slog.Logger
+	// patient is true at the daemon's start: what is wrong with a plugin then holds its
+	// webhooks and nothing else.
+	patient bool
 }
 
 // assemble builds what a configuration needs. What has not changed is taken
 // over from old, with its open connections.
-func assemble(cfg *config.Config, old *snapshot) (*snapshot, error) {
+func assemble(ctx context.Context, cfg *config.Config, old *snapshot, from sources) (*snapshot, error) {
 	snap := &snapshot{cfg: cfg, allow: old.allow, ingest: catalog(cfg), shown: &api.Catalog{}, webhooks: map[string]*webhook{}}
 	if old.cfg == nil || !slices.Equal(old.cfg.Egress.Allow, cfg.Egress.Allow) {
 		var err error
@@ -55,19 +67,23 @@ func assemble(cfg *config.Config, old *snapshot) (*snapshot, error) {
 			return nil, fmt.Errorf("egress.allow: %w", err)
 		}
 	}
+	outdated := from.host.Outdated()
 	for _, w := range cfg.Webhooks() {
 		snap.order = append(snap.order, w.ID)
 		built := &webhook{Webhook: w}
 		snap.webhooks[w.ID] = built
-		if before := old.webhooks[w.ID]; before != nil && old.allow == snap.allow && sameSink(before.Webhook, w) {
-			built.signer, built.sink = before.signer, before.sink
+		if before := old.webhooks[w.ID]; before != nil && before.sink != nil && old.allow == snap.allow && sameSink(before.Webhook, w) &&
+			!slices.Contains(outdated, w.Sink) {
+			built.signer, built.plugin, built.sink = before.signer, before.plugin, before.sink
 			continue
 		}
-		if err := built.open(snap.allow); err != nil {
+		if err := built.open(ctx, snap, from); err != nil {
 			snap.discard()
 			return nil, fmt.Errorf("webhook %s: %w", w.ID, err)
 		}
-		snap.fresh = append(snap.fresh, built.sink)
+		if built.sink != nil {
+			snap.fresh = append(snap.fresh, built.sink)
+		}
 	}
 	return snap, nil
 }
@@ -83,16 +99,22 @@ func sameSink(a, b config.Webhook) bool {
 }
 
 // open makes the sink.
-func (w *webhook) open(allow *egress.Policy) (err error) {
+func (w *webhook) open(ctx context.Context, snap *snapshot, from sources) (err error) {
 	if w.signer, err = w.Signer(); err != nil {
 		return err
 	}
-	o := httpsink.Options{URL: w.URL, Signer: w.signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: allow,
+	if w.Sink != config.SinkHTTP {
+		return w.openPlugin(ctx, snap.cfg, from)
+	}
+	o := httpsink.Options{URL: w.URL, Signer: w.signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: snap.allow,
 		TLS: httpsink.TLS{CAPEM: w.TLS.CAPEM, CertPEM: w.TLS.CertPEM, KeyPEM: w.TLS.KeyPEM}}
 	for _, h := range w.Headers {
 		o.Headers = append(o.Headers, httpsink.Header{Name: h.Name, Value: h.Value})
 	}
-	w.sink, err = httpsink.New(o)
+	sink, err := httpsink.New(o)
+	if err == nil { // a nil *Sink would be a Sink that is not nil
+		w.sink = sink
+	}
 	return err
 }
 
@@ -125,7 +147,7 @@ func (s *snapshot) number(ctx context.Context, store *queue.Store) error {
 			w.hold = delivery.HoldReturned
 		}
 		h := s.ingest.Helpers[w.Helper.ID]
-		h.Webhooks = append(h.Webhooks, listening(&w.Webhook, w.lane))
+		h.Webhooks = append(h.Webhooks, listening(w, w.lane))
 		s.shown.Webhooks = append(s.shown.Webhooks, api.Webhook{Lane: w.lane, Shown: shown(&w.Webhook, h, w.signer)})
 	}
 	for i := range s.cfg.Helpers {
@@ -193,8 +215,8 @@ func catalog(cfg *config.Config) *ingest.Catalog {
 }
 
 // listening is the webhook as events are matched with it.
-func listening(w *config.Webhook, lane queue.Lane) ingest.Webhook {
-	return ingest.Webhook{Name: w.ID, Lane: lane, Format: w.PayloadFormat(), Enabled: w.Enabled, Events: w.Takes()}
+func listening(w *webhook, lane queue.Lane) ingest.Webhook {
+	return ingest.Webhook{Name: w.ID, Lane: lane, Format: w.PayloadFormat(), Enabled: w.Enabled, Events: w.takes()}
 }
 
 // shown is the webhook as anybody with access to the admin socket may see it.

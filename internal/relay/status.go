@@ -28,6 +28,7 @@ func (r *relay) status() rest.Status {
 		Listen:    rest.Listen{Events: r.boot.Listen.Events, Admin: r.boot.Listen.Admin},
 		Queue:     rest.Queue{Dir: r.boot.Queue.Dir, MaxBytes: r.boot.Queue.MaxBytes},
 	}
+	s.Plugins = r.plugins()
 	if snap := r.current.Load(); snap.cfg != nil {
 		s.Queue.MaxBytes = snap.cfg.Queue.MaxBytes
 	}

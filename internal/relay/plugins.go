@@ -1,0 +1,92 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/plugincheck"
+	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+)
+
+// socketDir is where the plugins' sockets are: beside the admin socket, whose lock
+// keeps a second daemon away.
+func socketDir(cfg *config.Config) string { return strings.TrimSuffix(cfg.Listen.Admin, ".sock") + "-sinks" }
+
+func (r *relay) newHost() *pluginhost.Host {
+	return pluginhost.New(pluginhost.Options{Logger: r.log, SocketDir: socketDir(r.boot), Version: r.Version, Changed: func() {
+		if d := r.dispatcher.running(); d != nil {
+			d.Recheck()
+		}
+	}})
+}
+
+// checkPlugins has the plugins look at the settings of a new configuration.
+func (r *relay) checkPlugins(ctx context.Context, cfg *config.Config, report *config.Report) (later bool) {
+	return plugincheck.Run(ctx, r.host, cfg, report, false)
+}
+
+// openPlugin makes the webhook's instance of its plugin.
+func (w *webhook) openPlugin(ctx context.Context, cfg *config.Config, from sources) error {
+	instance, diagnostics, err := from.host.Open(ctx, pluginhost.InstanceOptions{
+		File:     plugincheck.File(cfg, w.Sink),
+		Webhook:  w.ID,
+		Settings: []byte(w.SettingsJSON.Reveal()),
+		Secrets:  func(schema []byte) []secret.String { return plugincheck.Secrets(&w.Webhook, schema) },
+		Signer:   w.signer,
+		Patient:  from.patient,
+	})
+	for _, d := range diagnostics {
+		if d.Warning {
+			continue // the check has shown it
+		}
+		refused := fmt.Errorf("sink %s, setting %s: %s", w.Sink, d.Path, d.Summary)
+		if !from.patient {
+			err = errors.Join(err, refused)
+			continue
+		}
+		from.log.Error("webhook is held: its plugin refuses the settings", "webhook", w.ID, "err", refused, "detail", d.Detail)
+	}
+	if err != nil {
+		return err
+	}
+	if instance != nil {
+		w.plugin, w.sink = instance, instance
+	}
+	return nil
+}
+
+// takes are the types of events that the webhook gets; nil = all. A plugin may not
+// be able to carry all that the file lets through.
+func (w *webhook) takes() map[string]bool {
+	takes := w.Takes()
+	if w.plugin == nil {
+		return takes
+	}
+	can := w.plugin.Capabilities().Events
+	if len(can) == 0 {
+		return takes
+	}
+	out := map[string]bool{}
+	for _, name := range can {
+		if takes == nil || takes[name] {
+			out[name] = true
+		}
+	}
+	return out
+}
+
+// plugins is how the processes fare, for the status.
+func (r *relay) plugins() []rest.Plugin {
+	var out []rest.Plugin
+	for _, p := range r.host.Status() {
+		out = append(out, rest.Plugin{Sink: p.Sink, Path: p.Path, Version: p.Version, State: string(p.State), PID: p.PID, Since: rest.At(p.Since),
+			NextStartAt: rest.At(p.NextStart), Restarts: p.Restarts, LastError: p.LastError, CrashReport: p.CrashReport,
+			Healthy: p.Healthy, Health: p.HealthMessage, Webhooks: slices.Clone(p.Webhooks)})
+	}
+	return out
+}
