@@ -28,7 +28,7 @@ var imports = map[string][]string{
 	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue"},
 
 	// sinks is public: whoever writes a plugin imports it and nothing else of this module.
-	"sinks":               {},
+	"sinks":               {"internal/sinkpb", "internal/suggest"},
 	"internal/sinkpb":     {},
 	"internal/sinkpb/gen": {},
 
@@ -56,12 +56,13 @@ var imports = map[string][]string{
 	"internal/queue":    {"internal/delivery", "internal/id"},
 	"internal/retry":    {"internal/delivery"},
 	"internal/signing":  {"internal/delivery", "internal/secret"},
-	"internal/event":    {"internal/id"},
+	"internal/event":    {"internal/id", "internal/suggest"},
 	"internal/egress":   {},
 	"internal/unixsock": {},
 	"internal/delivery": {},
 	"internal/secret":   {},
 	"internal/id":       {},
+	"internal/suggest":  {},
 
 	"internal/bench": {},
 
@@ -83,6 +84,10 @@ var owners = map[string][]string{
 	"github.com/coreos/go-systemd/v22": {"internal/cli", "internal/unixsock"},
 	"github.com/santhosh-tekuri":       {},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
+	"github.com/hashicorp/go-plugin":   {"sinks"},
+	"github.com/hashicorp/go-hclog":    {"sinks"},
+	"google.golang.org/grpc":           {"sinks", "internal/sinkpb"},
+	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }
