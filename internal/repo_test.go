@@ -32,6 +32,9 @@ var imports = map[string][]string{
 	"internal/sinkpb":     {},
 	"internal/sinkpb/gen": {},
 
+	"internal/pluginhost/process": {"internal/sinkpb"},
+	"internal/zoo":                {"internal/sinkpb"},
+
 	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
 	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
@@ -82,6 +85,7 @@ var owners = map[string][]string{
 	"github.com/prometheus":            {"internal/api", "internal/relay"},
 	"code.dny.dev/ssrf":                {"internal/egress"},
 	"github.com/coreos/go-systemd/v22": {"internal/cli", "internal/unixsock"},
+	"github.com/hashicorp":             {"internal/pluginhost/process", "internal/zoo"},
 	"github.com/santhosh-tekuri":       {},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"github.com/hashicorp/go-plugin":   {"sinks"},
