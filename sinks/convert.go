@@ -6,8 +6,10 @@ import (
 	"math"
 	"net"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 )
@@ -20,36 +22,43 @@ const (
 	maxAddress = 2 << 10
 )
 
-// fromDelivery makes of what travels what an author sees. Nothing is copied: a request
-// belongs to its call.
-func fromDelivery(p *sinkpb.Delivery) *Delivery {
-	d := &Delivery{
-		ID:       p.GetId(),
-		Webhook:  p.GetWebhook(),
-		EventID:  p.GetEventId(),
-		Event:    p.GetEvent(),
-		Helper:   Helper{ID: p.GetHelper().GetId(), Name: p.GetHelper().GetName(), Command: p.GetHelper().GetCommand()},
-		Entry:    Entry{ID: p.GetEntry().GetId(), Data: p.GetEntry().GetDataJson()},
-		Attempt:  int(p.GetAttempt()),
-		Payload:  p.GetPayload(),
-		Headers:  p.GetHeaders(),
-		State:    p.GetState(),
-		Sequence: p.GetSequence(),
-		Test:     p.GetTest(),
+// fromDeliveries makes of what travels what an author sees. Nothing is copied: a
+// request belongs to its call.
+func fromDeliveries(request []*sinkpb.Delivery) []Delivery {
+	ds := make([]Delivery, len(request))
+	for n, p := range request {
+		fromDelivery(&ds[n], p)
 	}
-	if p.Timestamp != nil {
-		d.Timestamp = p.Timestamp.AsTime()
+	return ds
+}
+
+func fromDelivery(d *Delivery, p *sinkpb.Delivery) {
+	d.ID = p.GetId()
+	d.Webhook = p.GetWebhook()
+	d.EventID = p.GetEventId()
+	d.Event = p.GetEvent()
+	d.Timestamp = fromTime(p.GetTimestamp())
+	d.Helper = Helper{ID: p.GetHelper().GetId(), Name: p.GetHelper().GetName(), Command: p.GetHelper().GetCommand()}
+	d.Entry = Entry{ID: p.GetEntry().GetId(), CreatedAt: fromTime(p.GetEntry().GetCreatedAt()), Data: p.GetEntry().GetDataJson()}
+	if user := p.GetUser(); user != nil {
+		d.User = &User{ID: user.GetId()}
 	}
-	if at := p.GetEntry().GetCreatedAt(); at != nil {
-		d.Entry.CreatedAt = at.AsTime()
+	d.Attempt = int(p.GetAttempt())
+	d.Payload = p.GetPayload()
+	d.Headers = p.GetHeaders()
+	if state := p.GetState(); len(state) > 0 { // empty is none
+		d.State = state
 	}
-	if p.User != nil {
-		d.User = &User{ID: p.User.GetId()}
+	d.Sequence = p.GetSequence()
+	d.Test = p.GetTest()
+}
+
+// fromTime keeps the zero time for one that is not given.
+func fromTime(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
 	}
-	if len(d.State) == 0 {
-		d.State = nil
-	}
-	return d
+	return t.AsTime()
 }
 
 // toOutcome is a table and no arithmetic: neither numbering depends on the other.

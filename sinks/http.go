@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,9 @@ const (
 	// maxBody is how much of the body of a response [FromResponse] reads; what is left
 	// after it costs the connection.
 	maxBody = 64 << 10
+
+	// maxPraise is what is kept of the body of a success, of which there are many.
+	maxPraise = 256
 
 	// longestPause is what the relay makes of any longer one.
 	longestPause = time.Hour
@@ -113,11 +117,14 @@ func excerpt(resp *http.Response) string {
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	_, _ = resp.Body.Read(make([]byte, 1)) // the end, so that the connection can be used again
-	text := strings.ToValidUTF8(string(body), "�")
-	if strings.Count(text, "�")*8 > len(body) {
-		return fmt.Sprintf("%d bytes that are no text", len(body))
+	if bytes.IndexByte(body, 0) >= 0 {
+		return "a body that is no text"
 	}
-	return cutBytes(clean(text), maxMessage)
+	most := maxMessage
+	if resp.StatusCode/100 == 2 {
+		most = maxPraise
+	}
+	return cutBytes(clean(valid(string(body))), most)
 }
 
 // clean makes one line of a text.

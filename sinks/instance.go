@@ -2,7 +2,6 @@ package sinks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -81,79 +80,99 @@ func (i *instance) close() {
 
 // deliver answers one result for each delivery.
 func (i *instance) deliver(ctx context.Context, request []*sinkpb.Delivery) []*sinkpb.Result {
-	results := make([]*sinkpb.Result, len(request))
+	ds := fromDeliveries(request)
 	if i.batch != nil {
-		i.deliverBatch(ctx, request, results)
-		return results
+		return i.deliverBatch(ctx, ds)
 	}
-	for n, p := range request {
-		var receipt Receipt
-		err := ctx.Err() // the time of the call was used up by those before
-		if err == nil {
-			if panicked := guard(i.env.Log, "Deliver", func() { receipt, err = i.sink.Deliver(ctx, fromDelivery(p)) }); panicked != nil {
-				receipt, err = Receipt{}, Retry("panic", 0, panicked)
-			}
-		}
-		results[n] = toResult(p.GetId(), receipt, err, i.mask)
+	results := make([]*sinkpb.Result, len(ds))
+	for n := range ds {
+		results[n] = i.deliverOne(ctx, &ds[n])
 	}
 	return results
 }
 
-func (i *instance) deliverBatch(ctx context.Context, request []*sinkpb.Delivery, results []*sinkpb.Result) {
-	ds := make([]*Delivery, len(request))
-	for n, p := range request {
-		ds[n] = fromDelivery(p)
+func (i *instance) deliverOne(ctx context.Context, d *Delivery) (result *sinkpb.Result) {
+	if err := ctx.Err(); err != nil { // the time of the call was used up by those before
+		return toResult(d.ID, Receipt{}, err, i.mask)
 	}
-	var answers []Result
-	var err error
-	if panicked := guard(i.env.Log, "DeliverBatch", func() { answers, err = i.batch.DeliverBatch(ctx, ds) }); panicked != nil {
-		err = Retry("panic", 0, panicked)
+	id := d.ID
+	panicked := guard(i.env.Log, "Deliver", func() {
+		receipt, err := i.sink.Deliver(ctx, d)
+		result = toResult(id, receipt, err, i.mask)
+	})
+	if panicked != nil {
+		return toResult(id, Receipt{}, Retry("panic", 0, panicked), i.mask)
 	}
-	if err == nil && len(answers) != len(request) {
-		err = Retry("wrong_results", 0, fmt.Errorf("the sink answered %d results for %d deliveries", len(answers), len(request)))
-	}
-	for n, p := range request {
-		if err != nil {
-			results[n] = toResult(p.GetId(), Receipt{}, err, i.mask)
-			continue
-		}
-		results[n] = toResult(p.GetId(), answers[n].Receipt, answers[n].Err, i.mask)
-	}
+	return result
 }
 
-// healthy asks a sink how it is. One that does not answer is not asked again until it
-// has, so that it costs one goroutine.
-func (i *instance) healthy(ctx context.Context) error {
+func (i *instance) deliverBatch(ctx context.Context, ds []Delivery) []*sinkpb.Result {
+	results, list := make([]*sinkpb.Result, len(ds)), make([]*Delivery, len(ds))
+	for n := range ds {
+		list[n] = &ds[n]
+	}
+	ids := make([]string, len(ds))
+	for n := range ds {
+		ids[n] = ds[n].ID
+	}
+	panicked := guard(i.env.Log, "DeliverBatch", func() {
+		answers, err := i.batch.DeliverBatch(ctx, list)
+		if err == nil && len(answers) != len(ids) {
+			err = Retry("wrong_results", 0, fmt.Errorf("the sink answered %d results for %d deliveries", len(answers), len(ids)))
+		}
+		for n, id := range ids {
+			if err != nil {
+				results[n] = toResult(id, Receipt{}, err, i.mask)
+				continue
+			}
+			results[n] = toResult(id, answers[n].Receipt, answers[n].Err, i.mask)
+		}
+	})
+	if panicked != nil {
+		for n, id := range ids {
+			results[n] = toResult(id, Receipt{}, Retry("panic", 0, panicked), i.mask)
+		}
+	}
+	return results
+}
+
+// healthy asks a sink how it is: "" is well. One that does not answer is not asked
+// again until it has, so that it costs one goroutine.
+func (i *instance) healthy(ctx context.Context) string {
 	checker, ok := i.sink.(HealthChecker)
 	if !ok {
-		return nil
+		return ""
 	}
-	late := errors.New("no answer to how it is")
 	select {
 	case <-i.checking:
 	default:
-		return late
+		return i.env.Webhook + ": still no answer to how it is"
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
-	answer := make(chan error, 1)
+	answer := make(chan string, 1)
 	go func() {
 		defer cancel()
-		var err error
-		if panicked := guard(i.env.Log, "Healthy", func() { err = checker.Healthy(ctx) }); panicked != nil {
-			err = panicked
+		text := ""
+		panicked := guard(i.env.Log, "Healthy", func() {
+			if err := checker.Healthy(ctx); err != nil {
+				text = i.env.Webhook + ": " + i.mask.error(err)
+			}
+		})
+		if panicked != nil {
+			text = i.env.Webhook + ": " + panicked.Error()
 		}
-		answer <- err
 		i.checking <- struct{}{}
+		answer <- text
 	}()
 	select {
-	case err := <-answer:
-		return err
+	case text := <-answer:
+		return text
 	case <-ctx.Done():
-		select {
-		case err := <-answer: // it answered by returning, which ended ctx
-			return err
-		default:
-			return late
-		}
+	}
+	select {
+	case text := <-answer: // it was the end of the check that ended ctx
+		return text
+	default:
+		return i.env.Webhook + ": no answer to how it is"
 	}
 }

@@ -12,8 +12,11 @@ import (
 // TestMain lets the test binary be the plugin too: Serve is tried in a process of its
 // own.
 func TestMain(m *testing.M) {
-	if os.Getenv("SINKS_TEST_PLAY") != "" {
-		sinks.Serve(played)
+	switch os.Getenv(play) {
+	case "good":
+		sinks.Serve(played("played"))
+	case "bad":
+		sinks.Serve(played("Not A Name"))
 	}
 	goleak.VerifyTestMain(m)
 }

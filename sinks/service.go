@@ -159,12 +159,14 @@ func (s *service) done(i *instance) {
 
 // Health asks every sink at once, and waits for none that is slow to answer.
 func (s *service) Health(ctx context.Context, _ *sinkpb.HealthRequest) (*sinkpb.HealthResponse, error) {
-	var wrong []string
-	for _, i := range s.all() {
-		if err := i.healthy(ctx); err != nil {
-			wrong = append(wrong, i.env.Webhook+": "+i.mask.error(err))
-		}
+	all := s.all()
+	answers := make([]string, len(all))
+	var wg sync.WaitGroup
+	for n, i := range all {
+		wg.Go(func() { answers[n] = i.healthy(ctx) })
 	}
+	wg.Wait()
+	wrong := slices.DeleteFunc(answers, func(a string) bool { return a == "" })
 	slices.Sort(wrong)
 	return &sinkpb.HealthResponse{Healthy: len(wrong) == 0, Message: cutBytes(valid(clean(strings.Join(wrong, "; "))), maxMessage)}, nil
 }
