@@ -124,6 +124,8 @@ func (v value) name() string {
 		return "an object"
 	case kindBoolean:
 		return "true or false"
+	case kindInteger:
+		return "a whole number"
 	}
 	return "a " + string(v.kind)
 }
