@@ -59,6 +59,13 @@ func (s *shape) decode(v value, dst reflect.Value, path string, bad *violations)
 		bad.add(path, "must be %s, not %s", value{kind: s.kind}.name(), v.name())
 		return
 	}
+	if s.kind == kindInteger {
+		var err error
+		if v, err = whole(v); err != nil {
+			bad.add(path, "%w", err)
+			return
+		}
+	}
 	before := len(*bad)
 	s.check(v, path, bad)
 	if len(*bad) > before {
@@ -219,7 +226,7 @@ func (s *shape) decodeScalar(v value, dst reflect.Value, path string, bad *viola
 	case dst.CanFloat():
 		n, err := strconv.ParseFloat(v.text, s.typ.Bits())
 		if err != nil {
-			bad.add(path, "is too large")
+			bad.add(path, "is out of range")
 			return
 		}
 		dst.SetFloat(n)
@@ -228,27 +235,30 @@ func (s *shape) decodeScalar(v value, dst reflect.Value, path string, bad *viola
 	}
 }
 
-// decodeInteger takes 3, and also 3.0 and 3e0, which are the same to JSON.
 func (s *shape) decodeInteger(v value, dst reflect.Value, path string, bad *violations) {
-	text := v.text
-	if strings.ContainsAny(text, ".eE") {
-		f, err := strconv.ParseFloat(text, 64)
-		if exact := float64(1 << 53); err != nil || f < -exact || f > exact || f != float64(int64(f)) {
-			bad.add(path, "must be a whole number")
-			return
-		}
-		text = strconv.FormatInt(int64(f), 10)
-	}
 	if dst.CanUint() {
-		if n, err := strconv.ParseUint(text, 10, s.typ.Bits()); err == nil {
+		if n, err := strconv.ParseUint(v.text, 10, s.typ.Bits()); err == nil {
 			dst.SetUint(n)
 			return
 		}
-	} else if n, err := strconv.ParseInt(text, 10, s.typ.Bits()); err == nil {
+	} else if n, err := strconv.ParseInt(v.text, 10, s.typ.Bits()); err == nil {
 		dst.SetInt(n)
 		return
 	}
 	bad.add(path, "is out of range")
+}
+
+// whole makes 3 of 3.0 and of 3e0, which are the same to JSON.
+func whole(v value) (value, error) {
+	n, ok := exactly(v.text)
+	switch {
+	case !ok:
+		return v, errors.New("is out of range")
+	case !n.IsInt():
+		return v, errors.New("must be a whole number")
+	}
+	v.text = n.Num().String()
+	return v, nil
 }
 
 // check holds a value to the rules of its tags.
@@ -289,16 +299,17 @@ func unitOf(k kind) string {
 }
 
 func (s *shape) checkRange(v value, path string, bad *violations) {
-	n, err := strconv.ParseFloat(v.text, 64)
-	if err != nil {
-		bad.add(path, "is out of range")
+	if s.min == nil && s.max == nil {
 		return
 	}
-	if low, err := s.min.Float64(); err == nil && n < low {
-		bad.add(path, "must be at least %s", s.min)
-	}
-	if high, err := s.max.Float64(); err == nil && n > high {
-		bad.add(path, "must be at most %s", s.max)
+	n, ok := exactly(v.text)
+	switch {
+	case !ok:
+		bad.add(path, "is out of range")
+	case s.min != nil && n.Cmp(s.min.exact) < 0:
+		bad.add(path, "must be at least %s", s.min.text)
+	case s.max != nil && n.Cmp(s.max.exact) > 0:
+		bad.add(path, "must be at most %s", s.max.text)
 	}
 }
 

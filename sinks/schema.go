@@ -79,11 +79,11 @@ func (s *shape) appendRules(w *writer) {
 	if s.pattern != nil {
 		w.text("pattern", s.pattern.String())
 	}
-	if s.min != "" {
-		w.raw("minimum", s.min.String())
+	if s.min != nil {
+		w.raw("minimum", s.min.text)
 	}
-	if s.max != "" {
-		w.raw("maximum", s.max.String())
+	if s.max != nil {
+		w.raw("maximum", s.max.text)
 	}
 	unit := "Length"
 	switch {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"reflect"
 	"regexp"
 	"slices"
@@ -43,10 +44,16 @@ type shape struct {
 type rules struct {
 	enum      []value
 	pattern   *regexp.Regexp
-	min, max  json.Number // "" = none
-	shortest  int         // runes of a string, elements of a list or a map
-	longest   int         // -1 = no limit
-	hasLength bool        // shortest or longest was asked for
+	min, max  *bound // nil: none
+	shortest  int    // runes of a string, elements of a list or a map
+	longest   int    // -1 = no limit
+	hasLength bool   // shortest or longest was asked for
+}
+
+// bound is a number that a value must not pass.
+type bound struct {
+	text  string
+	exact *big.Rat
 }
 
 // field is one setting.
@@ -153,12 +160,12 @@ func (s *shape) scalar() error {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		s.kind = kindInteger
 		if bits := s.typ.Bits(); bits < 64 {
-			s.min, s.max = number(-(int64(1) << (bits - 1))), number(int64(1)<<(bits-1)-1)
+			s.min, s.max = wholeBound(-1<<(bits-1)), wholeBound(1<<(bits-1)-1)
 		}
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		s.kind, s.min = kindInteger, "0"
+		s.kind, s.min = kindInteger, wholeBound(0)
 		if bits := s.typ.Bits(); bits < 64 {
-			s.max = number(int64(1)<<bits - 1)
+			s.max = wholeBound(1<<bits - 1)
 		}
 	case reflect.Float32, reflect.Float64:
 		s.kind = kindNumber
@@ -168,7 +175,7 @@ func (s *shape) scalar() error {
 	return nil
 }
 
-func number(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }
+func wholeBound(n int64) *bound { return &bound{strconv.FormatInt(n, 10), big.NewRat(n, 1)} }
 
 // addFields reads the fields of a struct, those of embedded structs among them.
 func (s *shape) addFields(t reflect.Type, index []int, depth int) error {

@@ -1,7 +1,6 @@
 package sinks
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -65,7 +64,7 @@ func (s *shape) readRules(tag reflect.StructTag) error {
 		}
 		s.pattern = re
 	}
-	for key, to := range map[string]*json.Number{"minimum": &s.min, "maximum": &s.max} {
+	for key, to := range map[string]**bound{"minimum": &s.min, "maximum": &s.max} {
 		text, ok := tag.Lookup(key)
 		if !ok {
 			continue
@@ -73,10 +72,15 @@ func (s *shape) readRules(tag reflect.StructTag) error {
 		if s.kind != kindInteger && s.kind != kindNumber {
 			return fmt.Errorf("the tag %s is for numbers", key)
 		}
-		if v, err := parseValue([]byte(text)); err != nil || v.kind != kindNumber {
+		v, err := parseValue([]byte(text))
+		if err != nil || v.kind != kindNumber {
 			return fmt.Errorf("tag %s:%q is not a number", key, text)
 		}
-		*to = json.Number(text)
+		exact, ok := exactly(text)
+		if !ok {
+			return fmt.Errorf("tag %s:%q is out of range", key, text)
+		}
+		*to = &bound{text, exact}
 	}
 	if err := s.readLengths(tag); err != nil {
 		return err
@@ -118,6 +122,9 @@ func (s *shape) readEnum(tag reflect.StructTag) error {
 		v, err := s.literal(item)
 		if err != nil {
 			return fmt.Errorf("tag enum: %w", err)
+		}
+		if s.kind == kindInteger {
+			v, _ = whole(v) // literal has made sure that it is
 		}
 		all = append(all, v)
 	}

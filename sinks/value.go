@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math/big"
 	"strconv"
+	"strings"
 )
 
 // value is JSON as it was given: keys in order, also those that come twice, and
@@ -29,16 +30,13 @@ const deepestJSON = 100
 
 // parseValue reads one JSON document. Its errors show nothing of it.
 func parseValue(b []byte) (value, error) {
+	// Checked as a whole first: the decoder of tokens does not know where a mistake is.
+	if err := json.Unmarshal(b, new(json.RawMessage)); err != nil {
+		return value{}, notJSON(err)
+	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
-	v, err := readValue(dec, deepestJSON)
-	if err != nil {
-		return value{}, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return value{}, errors.New("more follows after the end of the JSON")
-	}
-	return v, nil
+	return readValue(dec, deepestJSON)
 }
 
 func readValue(dec *json.Decoder, depth int) (value, error) {
@@ -47,7 +45,7 @@ func readValue(dec *json.Decoder, depth int) (value, error) {
 	}
 	token, err := dec.Token()
 	if err != nil {
-		return value{}, notJSON(dec, err)
+		return value{}, err
 	}
 	switch t := token.(type) {
 	case string:
@@ -57,60 +55,50 @@ func readValue(dec *json.Decoder, depth int) (value, error) {
 	case bool:
 		return value{kind: kindBoolean, truth: t}, nil
 	case json.Delim:
-		if t == '[' {
-			return readArray(dec, depth)
-		}
-		return readObject(dec, depth)
+		return readInside(dec, t, depth)
 	}
 	return value{}, nil
 }
 
-func readArray(dec *json.Decoder, depth int) (value, error) {
+// readInside reads what is in a list or an object, to its end.
+func readInside(dec *json.Decoder, open json.Delim, depth int) (value, error) {
 	v := value{kind: kindArray}
+	if open == '{' {
+		v.kind = kindObject
+	}
 	for dec.More() {
+		var name string
+		if v.kind == kindObject {
+			key, err := dec.Token()
+			if err != nil {
+				return value{}, err
+			}
+			name, _ = key.(string) // a key is nothing else
+		}
 		item, err := readValue(dec, depth-1)
 		if err != nil {
 			return value{}, err
 		}
-		v.items = append(v.items, item)
+		if v.kind == kindObject {
+			v.members = append(v.members, member{name, item})
+		} else {
+			v.items = append(v.items, item)
+		}
 	}
 	_, err := dec.Token()
-	if err != nil {
-		return value{}, notJSON(dec, err)
-	}
-	return v, nil
-}
-
-func readObject(dec *json.Decoder, depth int) (value, error) {
-	v := value{kind: kindObject}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return value{}, notJSON(dec, err)
-		}
-		item, err := readValue(dec, depth-1)
-		if err != nil {
-			return value{}, err
-		}
-		name, _ := key.(string) // the decoder takes nothing else for a key
-		v.members = append(v.members, member{name, item})
-	}
-	if _, err := dec.Token(); err != nil {
-		return value{}, notJSON(dec, err)
-	}
-	return v, nil
+	return v, err
 }
 
 // notJSON says where, and not what: the text may be a secret.
-func notJSON(dec *json.Decoder, err error) error {
-	at := dec.InputOffset()
-	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = e.Offset
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+func notJSON(err error) error {
+	e, ok := errors.AsType[*json.SyntaxError](err)
+	switch {
+	case !ok:
+		return errors.New("not JSON")
+	case e.Error() == "unexpected end of JSON input":
 		return errors.New("not JSON: it ends too early")
 	}
-	return fmt.Errorf("not JSON: a mistake at byte %d", at)
+	return fmt.Errorf("not JSON: a mistake at byte %d", e.Offset)
 }
 
 // name is what people call such a value.
@@ -169,4 +157,16 @@ func appendString(b []byte, s string) []byte {
 		panic(err) // a string always has a JSON form
 	}
 	return append(b, quoted...)
+}
+
+// exactly is a number as it was written; false when its exponent is beyond that of any
+// number in Go, and it would cost too much to work with.
+func exactly(text string) (*big.Rat, bool) {
+	const largest = 400
+	if at := strings.IndexAny(text, "eE"); at >= 0 {
+		if exponent, err := strconv.Atoi(text[at+1:]); err != nil || exponent < -largest || exponent > largest {
+			return nil, false
+		}
+	}
+	return new(big.Rat).SetString(text)
 }
