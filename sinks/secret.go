@@ -71,7 +71,7 @@ func (s *Secret) UnmarshalJSON(b []byte) error {
 // the path and the query of many a webhook are what gives access: what is shown is its
 // scheme and host. The zero value is an unset URL.
 type URL struct {
-	value *url.URL // see Secret.value; never modified
+	value **url.URL // see Secret.value; of a pointer to a struct, fmt can print what is in it
 }
 
 // NewURL reads an address. Its error does not show it.
@@ -85,7 +85,7 @@ func NewURL(address string) (URL, error) {
 	case u.Hostname() == "":
 		return URL{}, errors.New("names no host")
 	}
-	return URL{u}, nil
+	return URL{&u}, nil
 }
 
 // Reveal is a copy of the URL itself; nil when it is unset.
@@ -93,7 +93,7 @@ func (u URL) Reveal() *url.URL {
 	if u.value == nil {
 		return nil
 	}
-	return new(*u.value)
+	return new(**u.value)
 }
 
 // Host is host or host:port, which may be shown; "" when it is unset.
@@ -101,7 +101,7 @@ func (u URL) Host() string {
 	if u.value == nil {
 		return ""
 	}
-	return u.value.Host
+	return (*u.value).Host
 }
 
 // IsZero reports whether the URL is unset.
@@ -112,7 +112,7 @@ func (u URL) String() string {
 	if u.value == nil {
 		return ""
 	}
-	return origin(u.value)
+	return origin(*u.value)
 }
 
 // GoString shows no more than String.
