@@ -159,6 +159,11 @@ func loads(t *testing.T, text string) {
 			t.Fatal(err)
 		}
 	}
+	// The plugin of a page: what it is, only a start of it could tell.
+	if err := os.WriteFile(filepath.Join(dir, "peanuts-sink-acme"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text = strings.ReplaceAll(text, "/opt/acme/", dir+"/")
 	path := filepath.Join(dir, "config.yaml")
 	text = strings.ReplaceAll(text, "/etc/peanuts-relay/", dir+"/")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
