@@ -127,8 +127,8 @@ func emptyFields(m protoreflect.Message, path string) (empty []string) {
 
 // fillStruct gives every field of a struct a value.
 func fillStruct(v reflect.Value) {
-	for i := range v.NumField() {
-		switch f := v.Field(i); f.Kind() {
+	for _, f := range v.Fields() {
+		switch f.Kind() {
 		case reflect.String:
 			f.SetString("text")
 		case reflect.Bool:
@@ -188,9 +188,9 @@ func TestEveryFieldOfAnAnswerIsCarried(t *testing.T) {
 func TestEveryPartOfAVerdictIsCarried(t *testing.T) {
 	full := Verdict{OutcomeRejected, "code", time.Second, 400, errors.New("because")}
 	want := toResult("id", Receipt{}, &full, nil)
-	for i := range reflect.TypeFor[Verdict]().NumField() {
+	for field := range reflect.TypeFor[Verdict]().Fields() {
 		less := full
-		switch name := reflect.TypeFor[Verdict]().Field(i).Name; name {
+		switch name := field.Name; name {
 		case "Outcome":
 			less.Outcome = OutcomeSkipped
 		case "Code":
@@ -205,7 +205,7 @@ func TestEveryPartOfAVerdictIsCarried(t *testing.T) {
 			t.Errorf("nobody knows how Verdict.%s is carried", name)
 		}
 		if proto.Equal(toResult("id", Receipt{}, &less, nil), want) {
-			t.Errorf("Verdict.%s is not carried", reflect.TypeFor[Verdict]().Field(i).Name)
+			t.Errorf("Verdict.%s is not carried", field.Name)
 		}
 	}
 	seen := map[sinkpb.Outcome]Outcome{}
