@@ -119,6 +119,9 @@ func parseModule(t *testing.T) []goFile {
 			if n := d.Name(); n == "testdata" || n == "node_modules" || n == "bin" || (strings.HasPrefix(n, ".") && p != root) {
 				return filepath.SkipDir
 			}
+			if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil && p != root {
+				return filepath.SkipDir // a module of its own
+			}
 			return nil
 		}
 		if !strings.HasSuffix(p, ".go") {
@@ -307,6 +310,11 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	examples, err := filepath.Glob("../docs/examples/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(pages, examples...)
 	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 	followed := 0
 	for _, page := range append(pages, "../README.md") {

@@ -160,7 +160,7 @@ func TestAPanicIsARetryAndTheProcessLives(t *testing.T) {
 func run(t *testing.T, playing string, args ...string) (out, errs string, status int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = []string{play + "=" + playing}
+	cmd.Env = []string{play + "=" + playing, "GOCOVERDIR=" + t.TempDir()} // with -cover it would complain
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
