@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
@@ -117,5 +119,38 @@ func TestTheDocumentationIsOfThisContract(t *testing.T) {
 	}
 	if n := len(tag.FindAllString(text, -1)); n < 20 {
 		t.Errorf("only %d rows", n)
+	}
+}
+
+// TestTheSettingsOfTheDocumentationAreThoseOfItsSink decodes what the page configures.
+func TestTheSettingsOfTheDocumentationAreThoseOfItsSink(t *testing.T) {
+	configured := 0
+	for _, block := range blocks(t, "yaml") {
+		var file struct {
+			Helpers map[string]struct {
+				Webhooks map[string]struct {
+					Sink     string
+					Settings map[string]any
+				}
+			}
+		}
+		if err := yaml.Unmarshal([]byte(block), &file); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range file.Helpers {
+			for name, w := range h.Webhooks {
+				configured++
+				b, err := json.Marshal(w.Settings)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := sinks.Decode[Config](b); err != nil || w.Sink != "acme" {
+					t.Errorf("webhook %s: %v", name, err)
+				}
+			}
+		}
+	}
+	if configured != 1 {
+		t.Errorf("%d webhooks found", configured)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -312,5 +313,31 @@ func TestADeliveryThatIsCancelledIsNotStored(t *testing.T) {
 	}
 	if got := f.send(delivery(1, sinks.Created, "a", `{}`)); got != "delivered" {
 		t.Error(got)
+	}
+}
+
+func TestTheReadmeListsEverySetting(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := sinks.Schema[settings]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Properties map[string]struct{ Default string }
+	}
+	if err := json.Unmarshal(b, &schema); err != nil || len(schema.Properties) == 0 {
+		t.Fatalf("%s, %v", b, err)
+	}
+	for name, p := range schema.Properties {
+		row := "| `" + name + "` |"
+		if p.Default != "" {
+			row += " `" + p.Default + "` |"
+		}
+		if !strings.Contains(string(readme), row) {
+			t.Errorf("no row %q", row)
+		}
 	}
 }
