@@ -227,7 +227,7 @@ func TestDecodeReadsEveryKind(t *testing.T) {
 		Wait: 2 * time.Hour, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), From: netip.IPv6Loopback(), Columns: map[string]string{"a": "text", "b": "number"},
 		Tags: []string{}, Lists: [][]int{{}, {1, 2}}, Limits: limits{50, "x"}, More: &limits{1, "y"}, Many: []limits{{50, "z"}},
 		Raw: []byte(`{"b":1.0,"a":[null,true,"x"]}`), Any: map[string]any{"n": json.Number("12345678901234567890")}, Key: []byte{0, 1, 2}, Number: "1.50",
-		shared: shared{"yes"}, Plain: "p"}
+		shared: shared{"yes"}, Plain: "p", hidden: ""}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%#v\nwant\n%#v", c, want)
 	}
