@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 
 	"google.golang.org/grpc"
 
@@ -41,7 +40,7 @@ func calls() map[string]func(animal) {
 		},
 		"stopped": func(a animal) {
 			r := a.raw()
-			r.before = at("deliver", func() { must(syscall.Kill(os.Getpid(), syscall.SIGSTOP)) })
+			r.before = at("deliver", stop)
 			r.serve()
 		},
 		"close-socket": func(a animal) {

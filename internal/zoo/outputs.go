@@ -18,6 +18,7 @@ import (
 //	flood-long-N      the same in lines of 10 MiB
 //	flood-message-N   the same in lines of {"@message":5}
 //	flood-empty-N     the same in empty lines
+//	flood-panic-N     the same in lines that a stack begins with
 //	flood-after-N     N MiB of lines on standard output after the handshake
 //	flood-stdio-N     N MiB of lines over go-plugin's stdio service
 //	leak              writes its token, when it has one, into its log, in every form that
@@ -43,20 +44,13 @@ func outputs() map[string]func(animal) {
 		"flood-long":    flood(os.Stderr, append(bytes.Repeat([]byte("y"), 10<<20), '\n')),
 		"flood-message": flood(os.Stderr, mib(`{"@message":5}`+"\n")),
 		"flood-empty":   flood(os.Stderr, mib("\n")),
-		"flood-after":   flood(os.Stdout, mib("good morning\n")),
+		"flood-panic":   flood(os.Stderr, mib("panic: at the disco\n")),
+		"flood-after": func(a animal) {
+			stdout := os.Stdout // go-plugin replaces it
+			a.pourAtFirstCall(func() *os.File { return stdout }, mib("good morning\n"))
+		},
 		"flood-stdio": func(a animal) {
-			r := a.raw()
-			r.before = func(string) error {
-				// By the first call go-plugin has replaced it.
-				r.once.Do(func() {
-					go func() {
-						pour(os.Stdout, mib("good morning\n"), a.number(1024)<<20)
-						fmt.Fprintln(os.Stderr, "the flood is over")
-					}()
-				})
-				return nil
-			}
-			r.serve()
+			a.pourAtFirstCall(func() *os.File { return os.Stdout }, mib("good morning\n"))
 		},
 		"leak": func(a animal) {
 			r := a.raw()
@@ -74,6 +68,20 @@ func outputs() map[string]func(animal) {
 			r.serve()
 		},
 	}
+}
+
+func (a animal) pourAtFirstCall(to func() *os.File, piece []byte) {
+	r := a.raw()
+	r.before = func(string) error {
+		r.once.Do(func() {
+			go func() {
+				pour(to(), piece, a.number(1024)<<20)
+				fmt.Fprintln(os.Stderr, "the flood is over")
+			}()
+		})
+		return nil
+	}
+	r.serve()
 }
 
 // pour writes n bytes, or as many as somebody reads.
@@ -95,7 +103,7 @@ func tell(to io.Writer, token string) {
 	fmt.Fprintf(to, `{"level":"INFO","msg":"attribute","token":%s}`+"\n", quoted)
 	fmt.Fprintf(to, `{"level":"ERROR","msg":"nested","a":{"b":["c",%s],%s:1}}`+"\n", quoted, quoted)
 	fmt.Fprintf(to, `{"level":"ERROR","msg":"key",%s:true}`+"\n", quoted)
-	fmt.Fprintf(to, "%s%s\n", strings.Repeat("z", 64<<10-len(token)/2), token) // across the cut
+	fmt.Fprintf(to, "%s%s%s\n", strings.Repeat("z", 64<<10-len(token)/2), token, strings.Repeat("z", 100)) // across the cut
 	fmt.Println("on the standard output", token)
 }
 

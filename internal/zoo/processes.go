@@ -92,6 +92,13 @@ func sleep() {
 	os.Exit(0)
 }
 
+// stop stops the process until somebody sends SIGCONT. The signal takes effect a moment
+// after the call that sends it.
+func stop() {
+	must(syscall.Kill(os.Getpid(), syscall.SIGSTOP))
+	time.Sleep(time.Second)
+}
+
 // take fills so many MiB.
 func take(mib int) (kept [][]byte) {
 	for range mib {

@@ -6,13 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
-// starts are the animals that fail before a host can call them:
+// starts are the animals that fail before a host can call them. It is long because it is a
+// table.
 //
 //	crash-start-N     exits with ExitCrash; with a number, only the first N times, counted in <executable>.starts
 //	panic-start       panics
@@ -41,7 +41,7 @@ func starts() map[string]func(animal) {
 		"exit-0":      func(animal) {},
 		"hang-start":  func(animal) { forever() },
 		"stop-start": func(animal) {
-			must(syscall.Kill(os.Getpid(), syscall.SIGSTOP))
+			stop()
 			forever()
 		},
 		"garbage":        claim(func(string) string { return "good morning" }),

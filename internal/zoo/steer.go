@@ -66,7 +66,7 @@ func (s steer) act(ctx context.Context, state []byte, token string) (sinks.Recei
 		must(syscall.Kill(os.Getpid(), syscall.SIGKILL))
 		forever()
 	case "stop":
-		must(syscall.Kill(os.Getpid(), syscall.SIGSTOP))
+		stop()
 	case "hang":
 		<-ctx.Done()
 		return receipt, ctx.Err()
