@@ -5,14 +5,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
-// starts are the animals that fail before a host can call them. It is long because it is a
-// table.
+// starts are the animals that fail before a host can call them:
 //
 //	crash-start-N     exits with ExitCrash; with a number, only the first N times, counted in <executable>.starts
 //	panic-start       panics
@@ -41,7 +42,7 @@ func starts() map[string]func(animal) {
 		"exit-0":      func(animal) {},
 		"hang-start":  func(animal) { forever() },
 		"stop-start": func(animal) {
-			stop()
+			must(syscall.Kill(os.Getpid(), syscall.SIGSTOP))
 			forever()
 		},
 		"garbage":        claim(func(string) string { return "good morning" }),
@@ -89,6 +90,7 @@ func starts() map[string]func(animal) {
 				conn, err := l.Accept()
 				must(err)
 				conns = append(conns, conn)
+				runtime.KeepAlive(conns)
 			}
 		},
 		"deaf": func(animal) {

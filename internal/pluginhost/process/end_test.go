@@ -18,37 +18,39 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
+	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
-// hurry makes the steps of Stop short, for those that need all of them.
+// hurry makes the steps of Stop short, for those that end at none of them.
 func hurry(o *process.Options) {
 	o.Limits.Drain, o.Limits.Shutdown, o.Limits.Term, o.Limits.Dump = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond, time.Second
 	o.Limits.Output = 300 * time.Millisecond
+}
+
+// patient makes them long, for those that end by themselves.
+func patient(o *process.Options) {
+	o.Limits.Drain, o.Limits.Shutdown, o.Limits.Term = patience, patience, patience
 }
 
 func TestStopEndsWhateverItIs(t *testing.T) {
 	for _, row := range []struct {
 		behaviour string
 		want      string
-		hurry     bool
+		change    func(*process.Options)
 	}{
-		{"healthy", "exited with status 0", false},
-		{"bare", "exited with status 0|killed by signal 15 (SIGTERM)", false}, // has no Shutdown
-		{"crash-drain", "exited with status 3", false},
-		{"hang-drain", "exited with status 0", true},
-		{"ignore-term", "killed by the relay (signal 9, SIGKILL)", true},
-		{"grandchild", "exited with status 0", false},
-		{"fork", "exited with status 0", false},
-		{"escape", "exited with status 0", false},
+		{"healthy", "exited with status 0", patient},
+		{"bare", "exited with status 0|killed by signal 15 (SIGTERM)", patient}, // has no Shutdown
+		{"crash-drain", "exited with status 3", patient},
+		{"hang-drain", "exited with status 0", func(o *process.Options) { patient(o); o.Limits.Drain = 100 * time.Millisecond }},
+		{"ignore-term", "killed by the relay (signal 9, SIGKILL)", hurry},
+		{"grandchild", "exited with status 0", patient},
+		{"fork", "exited with status 0", patient},
+		{"escape", "exited with status 0", patient},
 	} {
 		t.Run(row.behaviour, func(t *testing.T) {
 			t.Parallel()
 			k := keep(t)
-			p := k.start(row.behaviour, func(o *process.Options) {
-				if row.hurry {
-					hurry(o)
-				}
-			})
+			p := k.start(row.behaviour, row.change)
 			p.Stop(t.Context())
 			p.Stop(t.Context()) // again is nothing
 			select {
@@ -83,9 +85,15 @@ func TestAProcessThatIsStoppedBySignalIsKilledAllTheSame(t *testing.T) {
 	k := keep(t)
 	p := k.start("stopped", hurry)
 	configure(t, p, `{}`)
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	if _, err := deliver(ctx, p, `{}`); status.Code(err) != codes.DeadlineExceeded {
+	ctx, cancel := context.WithCancel(t.Context())
+	called := make(chan error, 1)
+	go func() {
+		_, err := deliver(ctx, p, `{}`)
+		called <- err
+	}()
+	eventually(t, "the process to stop", func() bool { return state(p.PID()) == "T" })
+	cancel()
+	if err := <-called; status.Code(err) != codes.Canceled {
 		t.Errorf("the call of a stopped process ended with %v", err)
 	}
 	p.Stop(t.Context())
@@ -100,7 +108,8 @@ func TestAbortWithDumpShowsWhereItHangs(t *testing.T) {
 			t.Parallel()
 			k := keep(t)
 			p := k.start(behaviour, func(o *process.Options) { o.Limits.Dump = patience })
-			configure(t, p, `{}`)
+			record := filepath.Join(t.TempDir(), "record")
+			configure(t, p, `{"record": "`+record+`"}`)
 			called := make(chan error, 1)
 			go func() {
 				_, err := deliver(t.Context(), p, `{}`)
@@ -109,8 +118,7 @@ func TestAbortWithDumpShowsWhereItHangs(t *testing.T) {
 			if behaviour == "stopped" {
 				eventually(t, "the process to stop", func() bool { return state(p.PID()) == "T" })
 			} else {
-				eventually(t, "the call", func() bool { return k.log.has("nothing")() || state(p.PID()) == "S" })
-				<-time.After(200 * time.Millisecond) // to have got there; without it the dump shows less
+				eventually(t, "the call", func() bool { return len(zoo.Records(t, record)) > 0 })
 			}
 			p.Abort(true)
 			wait(t, p.Done(), "the end")
@@ -212,7 +220,7 @@ func TestALostConnectionIsNoEndOfTheProcess(t *testing.T) {
 
 func TestAnEscapedGrandchildThatHoldsTheOutputDelaysNothing(t *testing.T) {
 	k := keep(t)
-	p := k.start("escape-clean", hurry)
+	p := k.start("escape-clean", patient, func(o *process.Options) { o.Limits.Output = 100 * time.Millisecond })
 	var pid int
 	eventually(t, "the grandchild", func() bool {
 		_, rest, ok := strings.Cut(k.log.String(), `"msg":"escaped `)
@@ -258,6 +266,42 @@ func TestABatchOfThirtyMiBPasses(t *testing.T) {
 	}
 	if _, err := deliver(t.Context(), p, `{"text":"`+strings.Repeat("x", 33<<20)+`"}`); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a request over the limit: %v", err)
+	}
+}
+
+// TestNoDescriptorIsLeft counts them after lives of every kind: a first round may open what
+// stays, such as the poller of the runtime.
+func TestNoDescriptorIsLeft(t *testing.T) {
+	k := keep(t)
+	failing, working := k.options("crash-start"), k.options("healthy")
+	working.Limits.Dump = patience
+	round := func() int {
+		if _, err := process.Start(t.Context(), failing); err == nil {
+			t.Fatal("it was started")
+		}
+		for _, end := range []func(*process.Process){
+			func(p *process.Process) { p.Stop(t.Context()) },
+			func(p *process.Process) { p.Abort(false) },
+			func(p *process.Process) { p.Abort(true) },
+			func(p *process.Process) {
+				configure(t, p, `{}`)
+				_, _ = deliver(t.Context(), p, `{"zoo":"crash"}`)
+			},
+		} {
+			p, err := process.Start(t.Context(), working)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end(p)
+			wait(t, p.Done(), "the end")
+		}
+		return len(glob(t, "/proc/self/fd/*"))
+	}
+	first := round()
+	for range 3 {
+		if n := round(); n > first {
+			t.Errorf("there were %d descriptors after one round, and are %d now", first, n)
+		}
 	}
 }
 

@@ -70,8 +70,11 @@ func TestAPluginThatMayHaveNoMoreMemorySaysSo(t *testing.T) {
 		t.Errorf("the call ended with %v", err)
 	}
 	wait(t, p.Done(), "the end")
-	if e := p.Exit(); e.Status != 2 || !strings.Contains(e.Stack, "out of memory") {
-		t.Errorf("it %s: %.300s", e, e.Stack)
+	e := p.Exit()
+	said := strings.Join(append(e.Last, e.Stack), "\n")
+	// The race detector has words of its own for it.
+	if e.Status < 1 || !strings.Contains(said, "memory") && !strings.Contains(said, "ThreadSanitizer") && !strings.Contains(said, "address space") {
+		t.Errorf("it %s, and said: %.500s", e, said)
 	}
 }
 
