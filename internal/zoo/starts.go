@@ -13,7 +13,8 @@ import (
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
-// starts are the animals that fail before a host can call them:
+// starts are the animals that fail before a host can call them. It is long because it is a
+// table:
 //
 //	crash-start-N     exits with ExitCrash; with a number, only the first N times, counted in <executable>.starts
 //	panic-start       panics
