@@ -95,15 +95,21 @@ func (k *keeper) start(behaviour string, change ...func(*process.Options)) *proc
 	return p
 }
 
-// capture holds what was logged, and can be asked while it grows.
+// capture holds the last of what was logged, and can be asked while it grows.
 type capture struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
+	n   int // bytes that were logged
 }
+
+// captured is how much a capture holds, in bytes.
+const captured = 2 << 20
 
 func (c *capture) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.n += len(p)
+	c.buf.Next(max(0, c.buf.Len()+len(p)-captured))
 	return c.buf.Write(p)
 }
 
@@ -114,7 +120,18 @@ func (c *capture) String() string {
 }
 
 func (c *capture) has(text string) func() bool {
-	return func() bool { return strings.Contains(c.String(), text) }
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return bytes.Contains(c.buf.Bytes(), []byte(text))
+	}
+}
+
+// size is how much was logged, in bytes.
+func (c *capture) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
 }
 
 func wait(t *testing.T, done <-chan struct{}, what string) {
