@@ -104,6 +104,16 @@ func TestRecordsAreReadAsTheyWereMeant(t *testing.T) {
 	}
 }
 
+// feed writes text in pieces.
+func feed(t *rapid.T, l *lines, text []byte) {
+	for len(text) > 0 {
+		n := rapid.IntRange(1, len(text)).Draw(t, "n")
+		l.write(text[:n])
+		text = text[n:]
+	}
+	l.flush()
+}
+
 // TestLinesAreTheSameHoweverTheyCome feeds text in pieces and compares with a split.
 func TestLinesAreTheSameHoweverTheyCome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -114,12 +124,7 @@ func TestLinesAreTheSameHoweverTheyCome(t *testing.T) {
 			got = append(got, fmt.Sprintf("%s %v", text[:min(len(text), most)], cut))
 			return true
 		}}
-		for rest := text; len(rest) > 0; {
-			n := rapid.IntRange(1, len(rest)).Draw(t, "n")
-			l.write(rest[:n])
-			rest = rest[n:]
-		}
-		l.flush()
+		feed(t, &l, text)
 		var want []string
 		for line := range strings.Lines(string(text)) {
 			line, ended := strings.CutSuffix(line, "\n")
@@ -153,12 +158,7 @@ func TestEveryLineIsLoggedOrCounted(t *testing.T) {
 			seen += bytes.Count(text[:n], []byte("\n"))
 			return n
 		}
-		for rest := text; len(rest) > 0; {
-			n := rapid.IntRange(1, len(rest)).Draw(t, "n")
-			l.write(rest[:n])
-			rest = rest[n:]
-		}
-		l.flush()
+		feed(t, &l, text)
 		want := bytes.Count(text, []byte("\n"))
 		if len(text) > 0 && text[len(text)-1] != '\n' {
 			want++
