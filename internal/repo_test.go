@@ -32,8 +32,8 @@ var imports = map[string][]string{
 	"internal/sinkpb":     {},
 	"internal/sinkpb/gen": {},
 
-	"internal/pluginhost/process": {"internal/sinkpb"},
-	"internal/zoo":                {"internal/sinkpb"},
+	"internal/pluginhost/process": {"internal/sinkpb", "sinks"},
+	"internal/zoo":                {"internal/sinkpb", "sinks"},
 
 	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
@@ -90,7 +90,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-plugin":   {"sinks", "internal/pluginhost/process", "internal/zoo"},
 	"github.com/hashicorp/go-hclog":    {"sinks", "internal/pluginhost/process"},
 	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo"},
-	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process"},
+	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process", "internal/zoo"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }

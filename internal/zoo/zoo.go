@@ -1,66 +1,102 @@
-// Package zoo is sink plugins for tests: one that works, and every way in which one can
+// Package zoo is sink plugins for tests: some that work, and every way in which one can
 // fail or do harm.
 //
 // Guarantee: a test binary whose TestMain calls [Main] first plays the plugin that its
-// name says and nothing else; under any other name Main does nothing.
+// name or its end says and nothing else; under any other name Main does nothing. No
+// animal outlives [lifetime].
 package zoo
 
 import (
-	"errors"
-	"io"
-	"io/fs"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
-	"testing"
+	"syscall"
+	"time"
 )
 
-// prefix is what the name of every animal's executable begins with.
-const prefix = "peanuts-sink-zoo-"
+const (
+	// filePrefix is what the name of every plugin's executable begins with.
+	filePrefix = "peanuts-sink-"
+	// namePrefix is what the name of an animal begins with.
+	namePrefix = "zoo-"
+	// sleeper is a process that a plugin leaves behind.
+	sleeper = namePrefix + "sleeper"
+	// lifetime is how long an animal lives whatever happens.
+	lifetime = 10 * time.Minute
+)
 
-// Main plays a plugin and exits when the program's name asks for one. Call it first in
-// TestMain.
+// animal is one plugin that is played.
+type animal struct {
+	behaviour string
+	name      string // what its executable is called after peanuts-sink-
+	version   string
+	n         int // the number at the end of the behaviour; 0 = there is none
+}
+
+// Main plays a plugin and exits when the program is one. Call it first in TestMain.
 func Main() {
-	behaviour, ok := strings.CutPrefix(filepath.Base(os.Args[0]), prefix)
+	name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), filePrefix)
 	if !ok {
 		return
 	}
-	play(behaviour)
+	if name == sleeper {
+		sleep()
+	}
+	a := animal{name: name, version: "1.0.0"}
+	if behaviour, version, ok := readEnd(); ok {
+		a.behaviour, a.version = behaviour, version
+	} else if a.behaviour, ok = strings.CutPrefix(name, namePrefix); !ok {
+		return
+	}
+	time.AfterFunc(lifetime, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) })
+	play, ok := behaviours()[a.behaviour]
+	if i := strings.LastIndexByte(a.behaviour, '-'); !ok && i > 0 {
+		var err error
+		a.n, err = strconv.Atoi(a.behaviour[i+1:])
+		play, ok = behaviours()[a.behaviour[:i]]
+		ok = ok && err == nil
+	}
+	if !ok {
+		fmt.Fprintf(os.Stderr, "the zoo has no %q\n", a.behaviour)
+		os.Exit(exitUnknown)
+	}
+	play(a)
 	os.Exit(0)
 }
 
-// Name is what the plugin of a behaviour calls itself, and the file's name without
-// "peanuts-sink-".
-func Name(behaviour string) string { return "zoo-" + behaviour }
+// How animals exit on purpose.
+const (
+	ExitCrash   = 3 // a crash by exit
+	exitUnknown = 70
+	exitBroken  = 71 // the zoo itself could not go on
+)
 
-// Install puts the running test binary into dir under the name of a behaviour, where a
-// host may execute it, and returns its path. dir gets mode 0755.
-func Install(t testing.TB, dir, behaviour string) (path string) {
-	t.Helper()
-	path = filepath.Join(dir, prefix+behaviour)
-	if err := errors.Join(os.Chmod(dir, 0o755), copySelf(path)); err != nil {
-		t.Fatal(err)
+// Name is what the plugin of a behaviour is called by [Install].
+func Name(behaviour string) string { return namePrefix + behaviour }
+
+// Behaviours are all there are, sorted. Some take a number: see the package's files.
+func Behaviours() []string { return slices.Sorted(maps.Keys(behaviours())) }
+
+// behaviours says how each is played. A play that returns exits with status 0.
+func behaviours() map[string]func(animal) {
+	all := map[string]func(animal){}
+	for _, some := range []map[string]func(animal){working(), starts(), calls(), answers(), outputs(), processes()} {
+		maps.Copy(all, some)
 	}
-	return path
+	return all
 }
 
-// copySelf copies rather than links: the mode of what the test was built as is not ours
-// to change, and two names of one file would be one identity.
-func copySelf(to string) error {
-	self, err := os.Executable()
+// must ends an animal that cannot do what it is for.
+func must(err error) {
 	if err != nil {
-		return err
+		fmt.Fprintf(os.Stderr, "zoo: %v\n", err)
+		os.Exit(exitBroken)
 	}
-	in, err := os.Open(self)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	const mode fs.FileMode = 0o755 // whatever the umask
-	return errors.Join(err, out.Chmod(mode), out.Close())
 }
+
+// forever never returns.
+func forever() { <-make(chan struct{}) }

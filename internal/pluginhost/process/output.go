@@ -23,6 +23,7 @@ type output struct {
 	log  *slog.Logger
 	mask func(string) string
 
+	read    atomic.Uint64 // bytes, in all
 	dropped atomic.Uint64 // lines, in all
 
 	mu           sync.Mutex
@@ -110,6 +111,7 @@ func (o *output) stream(errors bool, maxLine int) *stream {
 
 // Write takes what was read. It never fails.
 func (s *stream) Write(p []byte) (int, error) {
+	s.out.read.Add(uint64(len(p)))
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if !s.closed {
@@ -157,16 +159,20 @@ func (s *stream) settle(now time.Time, complete bool) {
 func (s *stream) line(text []byte, cut bool) bool {
 	now, o := time.Now(), s.out
 	text = bytes.TrimSuffix(text, []byte("\r"))
+	if s.stack.full() {
+		o.drop(1, now)
+		return false
+	}
 	if s.errors && (s.stack.begins(text) || s.stack.collecting() && (len(text) == 0 || text[0] != '{')) {
 		s.stack.add(text, now)
-		return true
-	}
-	if len(bytes.TrimSpace(text)) == 0 {
 		return true
 	}
 	if !o.take(len(text), now) {
 		o.drop(1, now)
 		return false
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return true
 	}
 	r, ok := record{}, false
 	if s.errors && !cut {
@@ -198,7 +204,7 @@ func (s *stream) cut(line string, was bool) string {
 
 func (s *stream) skip(text []byte) int {
 	n := len(text)
-	if s.errors {
+	if s.errors && !s.stack.full() {
 		n = s.stack.find(text)
 	}
 	s.out.drop(bytes.Count(text[:n], []byte("\n")), time.Now())

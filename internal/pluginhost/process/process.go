@@ -14,14 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
-)
-
-// What a plugin is told, and what go-plugin's map of services calls ours. The cookie is
-// no secret: it keeps a plugin from being run by hand.
-const (
-	cookieKey   = "PEANUTS_RELAY_SINK"
-	cookieValue = "5e1c7b0a-peanuts-relay-sink-v1"
-	service     = "sink"
+	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
 // Process is one running plugin. It is safe for concurrent use.
@@ -71,8 +64,8 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 // repeated.
 func (p *Process) client() *plugin.Client {
 	return plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: cookieKey, MagicCookieValue: cookieValue},
-		Plugins:          plugin.PluginSet{service: &grpcPlugin{}},
+		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: sinks.ProtocolVersion, MagicCookieKey: sinks.MagicCookieKey, MagicCookieValue: sinks.MagicCookieValue},
+		Plugins:          plugin.PluginSet{sinks.PluginName: &grpcPlugin{}},
 		RunnerFunc:       p.run.prepare,
 		StartTimeout:     p.opts.Limits.Start,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
@@ -105,7 +98,7 @@ func (p *Process) connect(ctx context.Context, client *plugin.Client) error {
 	if err != nil {
 		return err
 	}
-	conn, err := protocol.Dispense(service)
+	conn, err := protocol.Dispense(sinks.PluginName)
 	if err != nil {
 		return err
 	}
@@ -130,6 +123,7 @@ func (p *Process) abandon(client *plugin.Client, err error) error {
 		if p.run.dir != "" {
 			err = errors.Join(err, os.RemoveAll(p.run.dir))
 		}
+		p.run.guard.dismiss()
 		return err
 	}
 	p.ask()
@@ -161,6 +155,7 @@ func (p *Process) finish(client *plugin.Client) {
 	if err := os.RemoveAll(p.run.dir); err != nil {
 		p.opts.Logger.Warn("the sockets of a sink plugin could not be removed", "sink", p.opts.Sink, "err", err)
 	}
+	p.run.guard.dismiss()
 	close(p.done)
 }
 
@@ -202,6 +197,14 @@ func (r *run) exit() Exit {
 		}
 	}
 	e.Killed = e.Signal == syscall.SIGKILL && r.child.wasKilled()
+	if e.Signal == syscall.SIGKILL && !e.Killed {
+		switch {
+		case killedForMemory(r.child.pid, r.since):
+			e.Memory = MemoryCertain
+		case r.kills.more():
+			e.Memory = MemoryProbable
+		}
+	}
 	r.out.mu.Lock()
 	defer r.out.mu.Unlock()
 	e.Last = r.out.last

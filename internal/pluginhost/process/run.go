@@ -30,6 +30,9 @@ type run struct {
 	out  *output
 
 	dir    string // for its sockets; removed at the end
+	guard  *guard
+	kills  kills         // before the process was started
+	since  time.Duration // of the kernel's log, when it was
 	socket string
 	mu     sync.Mutex
 	child  *child        // written under mu, before Start returns
@@ -65,10 +68,17 @@ func (r *run) Start(context.Context) error {
 	if err := r.ctx.Err(); err != nil {
 		return context.Cause(r.ctx)
 	}
+	guard, err := newGuard(r.dir)
+	if err != nil {
+		r.out.log.Warn("a sink plugin runs without a guard: what it starts may outlive a kill of the relay", "err", err)
+	}
+	r.guard, r.since = guard, uptime()
 	c, err := startChild(r.ctx, r.file, r.env)
 	if err != nil {
 		return err
 	}
+	r.guard.watch(c.pid)
+	r.kills, _ = killsOf(c.pid)
 	r.mu.Lock()
 	r.child = c
 	r.mu.Unlock()
@@ -95,6 +105,7 @@ func (r *run) Start(context.Context) error {
 // finish waits for the end of the process and of its output.
 func (r *run) finish() {
 	<-r.child.gone
+	endStrays(r.dir)
 	read := make(chan struct{})
 	go func() {
 		r.pumps.Wait()

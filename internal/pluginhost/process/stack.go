@@ -29,6 +29,9 @@ type stack struct {
 
 func (s *stack) collecting() bool { return !s.begun.IsZero() }
 
+// full reports whether no more is kept of the stack under way.
+func (s *stack) full() bool { return len(s.text) >= maxStack+overlap }
+
 // begins reports whether a line is the first of a stack.
 func (s *stack) begins(line []byte) bool {
 	for _, start := range s.starts {
@@ -63,10 +66,8 @@ func (s *stack) add(line []byte, now time.Time) {
 	if !s.collecting() {
 		s.begun, s.text = now, s.text[:0]
 	}
-	if room := maxStack + overlap - len(s.text); room > 0 {
-		s.text = append(s.text, line[:min(len(line), room)]...)
-		s.text = append(s.text, '\n')
-	}
+	s.text = append(s.text, line[:min(len(line), maxStack+overlap-len(s.text))]...)
+	s.text = append(s.text, '\n')
 }
 
 // end returns what was collected, masked and cut, and starts anew.

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
@@ -43,20 +45,22 @@ func (p *Process) Stop(ctx context.Context) {
 // end goes through the steps that let the plugin end by itself.
 func (p *Process) end(ctx context.Context) {
 	l := p.opts.Limits
-	call := func(limit time.Duration, f func(context.Context) error) {
+	call := func(limit time.Duration, f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		_ = f(ctx) // whether it worked is seen by the end of the process
+		return f(ctx)
 	}
-	call(l.Drain, func(ctx context.Context) error {
+	// Whether it worked is seen by the end of the process.
+	_ = call(l.Drain, func(ctx context.Context) error {
 		_, err := p.Client().Drain(ctx, &sinkpb.DrainRequest{})
 		return err
 	})
 	asked := time.Now()
-	call(l.Shutdown, func(ctx context.Context) error {
+	err := call(l.Shutdown, func(ctx context.Context) error {
 		return p.conn.Invoke(ctx, shutdownMethod, &emptypb.Empty{}, &emptypb.Empty{})
 	})
-	if p.await(ctx, l.Shutdown-time.Since(asked)) {
+	// A plugin without go-plugin has no such call, and is not waited for.
+	if status.Code(err) != codes.Unimplemented && p.await(ctx, l.Shutdown-time.Since(asked)) || ctx.Err() != nil {
 		return
 	}
 	p.run.child.signal(syscall.SIGTERM)
