@@ -32,20 +32,31 @@ func (c *completions) init() {
 	c.room.L = &c.mu
 }
 
-func (c *completions) add(done Completion) {
-	c.mu.Lock()
-	for len(c.buf) >= maxCompletions && !c.over {
-		c.room.Wait()
-	}
-	if c.over {
+// add puts outcomes of one moment into the buffer, in their order.
+func (c *completions) add(at int64, done ...Completion) {
+	for len(done) > 0 {
+		c.mu.Lock()
+		for len(c.buf) >= maxCompletions && !c.over {
+			c.room.Wait()
+		}
+		if c.over {
+			c.mu.Unlock()
+			return
+		}
+		before := len(c.buf)
+		n := min(len(done), maxCompletions-before)
+		c.buf = append(c.buf, done[:n]...)
+		for i := range c.buf[before:] {
+			c.buf[before+i].at = at
+		}
+		done = done[n:]
 		c.mu.Unlock()
-		return
-	}
-	c.buf = append(c.buf, done)
-	n := len(c.buf)
-	c.mu.Unlock()
-	if n == 1 || n == flushCompletionsAt || n == maxCompletions {
-		c.signal(n > 1)
+		switch now := before + n; {
+		case before < flushCompletionsAt && now >= flushCompletionsAt, now == maxCompletions:
+			c.signal(true)
+		case before == 0:
+			c.signal(false)
+		}
 	}
 }
 
@@ -97,10 +108,11 @@ func (c *completions) stop() {
 // where it is, and is kept in the log unless it was interrupted.
 //
 // Attempt.NextIn counts from this call, however long the commit takes.
-func (s *Store) Complete(c Completion) {
-	c.at = s.Now()
-	s.comps.add(c)
-}
+func (s *Store) Complete(c Completion) { s.comps.add(s.Now(), c) }
+
+// CompleteAll is [Store.Complete] for several outcomes at once, in their order.
+// cs itself is not kept.
+func (s *Store) CompleteAll(cs []Completion) { s.comps.add(s.Now(), cs...) }
 
 func (s *Store) applyCompletions(g *group) {
 	const atOnce = 256
