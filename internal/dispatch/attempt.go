@@ -52,10 +52,11 @@ func (l *lane) work() {
 		l.beginCall(s)
 		l.claim(&del)
 		l.kick()
+		state := s.stateOf(&l.terms.limits)
 		l.mu.Unlock()
-		a := l.d.attempt(s, &del)
+		a := l.d.attempt(s, &del, state)
 		s.use.release()
-		l.record(s, &del, a)
+		l.record(s, &del, a, state)
 		l.mu.Lock()
 	}
 	l.workers--
@@ -87,10 +88,14 @@ func (l *lane) unclaim(del *queue.Delivery) {
 
 func fromReplay(del *queue.Delivery) bool { return del.Replay && del.Track == queue.Returning }
 
-// attempt hands one delivery to its sink and decides what follows.
-func (d *Dispatcher) attempt(s *slot, del *queue.Delivery) *delivery.Attempt {
+// attempt hands one delivery to its sink and decides what follows. state is
+// whose states it reads and writes.
+func (d *Dispatcher) attempt(s *slot, del *queue.Delivery, state string) *delivery.Attempt {
 	o := &delivery.Outbound{}
 	d.outbound(o, s, del)
+	if !d.recall(state, del, o) {
+		return new(notSent(o))
+	}
 	a := d.send(d.base, s, o)
 	d.decide(s, del, o, a)
 	return a
@@ -142,6 +147,7 @@ func conform(a *delivery.Attempt, o *delivery.Outbound, took time.Duration, shut
 	if a.Duration <= 0 {
 		a.Duration = took
 	}
+	boundState(a)
 	if shutdown && a.Outcome != delivery.Delivered && a.Outcome != delivery.Skipped {
 		a.Outcome, a.Code = delivery.Interrupted, delivery.CodeInterrupted
 	}
@@ -174,7 +180,7 @@ func (d *Dispatcher) guard(webhook string, o *delivery.Outbound, call func()) (p
 }
 
 // record hands the outcome to the store.
-func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt) {
+func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state string) {
 	l.mu.Lock()
 	l.calls.n--
 	keep, say := l.settle(s, del, a)
@@ -182,7 +188,7 @@ func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt) {
 	l.arm()
 	l.mu.Unlock()
 	if keep {
-		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a})
+		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a, Sink: state})
 	}
 	if say != nil {
 		say()

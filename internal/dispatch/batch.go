@@ -23,7 +23,8 @@ type calls struct {
 type batch struct {
 	slot   *slot
 	limits Limits
-	alone  bool // a probe, or a delivery that may have made a process crash
+	state  string // whose states it reads and writes
+	alone  bool   // a probe, or a delivery that may have made a process crash
 	bytes  int
 	dels   []queue.Delivery
 
@@ -38,6 +39,7 @@ type batch struct {
 
 func (b *batch) begin(s *slot, limits Limits) {
 	b.slot, b.limits, b.alone, b.bytes = s, limits, false, 0
+	b.state = s.stateOf(&limits)
 	b.until, b.over = time.Now().Add(limits.Linger), limits.Linger == 0
 }
 
@@ -247,13 +249,22 @@ func (l *lane) giveBack(b *batch) {
 }
 
 // attemptBatch hands the deliveries of a batch to the sink and decides what
-// follows for each.
+// follows for each. When the store does not say what is kept of their entries
+// none is sent.
 func (d *Dispatcher) attemptBatch(b *batch) {
 	n := len(b.dels)
 	os, as := make([]delivery.Outbound, n), make([]delivery.Attempt, n)
+	ready := true
 	for i := range b.dels {
 		d.outbound(&os[i], b.slot, &b.dels[i])
 		b.os, b.as = append(b.os, &os[i]), append(b.as, &as[i])
+		ready = ready && d.recall(b.state, &b.dels[i], &os[i])
+	}
+	if !ready {
+		for i := range as {
+			as[i] = notSent(&os[i])
+		}
+		return
 	}
 	d.sendBatch(b)
 	for i, a := range b.as {
@@ -288,7 +299,7 @@ func (l *lane) recordBatch(b *batch) {
 	for i := range b.dels {
 		keep, what := l.settle(b.slot, &b.dels[i], b.as[i])
 		if keep {
-			b.done = append(b.done, queue.Completion{Delivery: b.dels[i], Attempt: b.as[i]})
+			b.done = append(b.done, queue.Completion{Delivery: b.dels[i], Attempt: b.as[i], Sink: b.state})
 		}
 		if what != nil {
 			say = append(say, what)

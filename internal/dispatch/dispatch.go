@@ -35,6 +35,10 @@ type Store interface {
 	// CompleteAll is Complete for several, in their order; cs is not kept.
 	CompleteAll(cs []queue.Completion)
 
+	// EntryState is what the sink of that name has kept for an entry with its last
+	// durable success; nil when there is nothing.
+	EntryState(lane queue.Lane, sink, entryID string) ([]byte, error)
+
 	// Requeue and Drop are durable on return. The caller guarantees that the
 	// delivery is not in flight.
 	Requeue(ctx context.Context, lane queue.Lane, seq uint64) (queue.Delivery, error)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -39,8 +40,15 @@ type memStore struct {
 	buffer  []queue.Completion
 	timer   *time.Timer
 	jobs    []queue.ReplayJob
+	states  map[memState][]byte
 	reads   atomic.Int64
 	epoch   time.Time
+}
+
+type memState struct {
+	lane  queue.Lane
+	sink  string
+	entry string
 }
 
 type memRow struct {
@@ -52,7 +60,8 @@ type memRow struct {
 
 func newMemStore(fail func(string, ...any)) *memStore {
 	return &memStore{fail: fail, flush: 10 * time.Millisecond, rows: map[queue.Lane]map[uint64]*memRow{},
-		epoch: time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
+		states: map[memState][]byte{},
+		epoch:  time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
 }
 
 func (s *memStore) Now() int64 {
@@ -170,6 +179,21 @@ func (s *memStore) CompleteAll(cs []queue.Completion) {
 	}
 }
 
+func (s *memStore) EntryState(lane queue.Lane, sink, entryID string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, queue.ErrStopped
+	}
+	return s.states[memState{lane, sink, entryID}], nil
+}
+
+func (s *memStore) kept() map[memState][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.states)
+}
+
 func (s *memStore) flushNow() {
 	s.commit.Lock()
 	defer s.commit.Unlock()
@@ -207,6 +231,9 @@ func (s *memStore) apply(c *queue.Completion) queue.Change {
 			r.del.Crashes++
 		}
 		return change
+	}
+	if a.State == delivery.Success && c.Sink != "" && a.EntryState != nil {
+		s.states[memState{c.Delivery.Lane, c.Sink, c.Delivery.EntryID}] = a.EntryState
 	}
 	r.del.Attempts++
 	r.del.Tries++

@@ -33,6 +33,7 @@ type Target struct {
 	Policy      retry.Policy
 	Concurrency int    // calls of the sink at the same time; less than 1 is taken as 1
 	Ordered     bool   // deliveries of one entry go one after the other, in the order of acceptance
+	SinkName    string // whose the states of entries are, of a sink with Limits.State; "" keeps none
 	Sink        Sink   // may be nil while Hold is set; nil without Hold is held as misconfigured
 	Generation  uint64 // a new one lets go a lane that its sink called misconfigured
 }

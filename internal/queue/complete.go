@@ -104,8 +104,13 @@ func (c *completions) stop() {
 // modified afterwards. Once the store is stopped or closed it does nothing.
 //
 // An attempt that counts and is Pending moves the delivery to Waiting; one
-// that does not count (rate limited, misconfigured, interrupted) leaves it
-// where it is, and is kept in the log unless it was interrupted.
+// that does not count (rate limited, misconfigured, interrupted, crashed) leaves
+// it where it is, and is kept in the log unless it was interrupted; that it
+// crashed is counted in [Delivery].Crashes.
+//
+// Attempt.EntryState of a success is kept for the entry, see Completion.Sink:
+// nil leaves what is kept, unless the event is the deletion of the entry; empty
+// removes it.
 //
 // Attempt.NextIn counts from this call, however long the commit takes.
 func (s *Store) Complete(c Completion) { s.comps.add(s.Now(), c) }
@@ -137,7 +142,7 @@ func (s *Store) applyCompletions(g *group) {
 // Store.mu is held.
 func (g *group) complete(c *Completion) {
 	d, a := &c.Delivery, c.Attempt
-	if !counts(a) {
+	if !counts(a) && a.Outcome != delivery.Crashed {
 		if a.Outcome != delivery.Interrupted {
 			g.putAttempt(d.Lane, d.Seq, a)
 			g.changed(d, a)
@@ -155,8 +160,12 @@ func (g *group) complete(c *Completion) {
 	}
 	if err != nil {
 		g.quarantine(key, raw, err.Error())
-		row = pendingRow{format: d.Format, replay: d.Replay, ref: d.ref, attempts: d.Attempts, tries: d.Tries, charge: d.charge,
-			accepted: d.Accepted.UnixMilli()}
+		row = pendingRow{format: d.Format, replay: d.Replay, ref: d.ref, attempts: d.Attempts, tries: d.Tries, crashes: d.Crashes,
+			charge: d.charge, accepted: d.Accepted.UnixMilli()}
+	}
+	if !counts(a) {
+		g.crashed(d, a, key, &row)
+		return
 	}
 	row.attempts = max(row.attempts+1, a.Number)
 	row.tries++
@@ -168,7 +177,22 @@ func (g *group) complete(c *Completion) {
 		g.putWaiting(d.Lane, d.Seq, &row, c.at+min(max(a.NextIn, 0), maxWait).Milliseconds())
 	default:
 		g.finish(a.State, d, &row, a, "")
+		if a.State == delivery.Success {
+			g.keepState(c)
+		}
 	}
+	g.changed(d, a)
+}
+
+// crashed counts the death of a sink's process that had the delivery, and leaves
+// it where it is. Store.mu is held.
+func (g *group) crashed(d *Delivery, a *delivery.Attempt, key []byte, row *pendingRow) {
+	row.crashes++
+	row.status, row.code, row.errText = a.Status, string(a.Code), a.Error
+	start := len(g.arena)
+	g.arena = row.append(g.arena, key)
+	g.put(key, g.row(start))
+	g.putAttempt(d.Lane, d.Seq, a)
 	g.changed(d, a)
 }
 
@@ -177,7 +201,11 @@ func counts(a *delivery.Attempt) bool {
 	if a.State != delivery.Pending {
 		return true
 	}
-	return a.Outcome != delivery.RateLimited && a.Outcome != delivery.Misconfigured && a.Outcome != delivery.Interrupted
+	switch a.Outcome {
+	case delivery.RateLimited, delivery.Misconfigured, delivery.Interrupted, delivery.Crashed:
+		return false
+	}
+	return true
 }
 
 func (g *group) changed(d *Delivery, a *delivery.Attempt) {

@@ -113,6 +113,9 @@ type payloadRef struct {
 type Completion struct {
 	Delivery Delivery
 	Attempt  *delivery.Attempt // Attempt.State, .NextIn and .Rule decide where the delivery goes
+	// Sink names whose Attempt.EntryState is, see [Store.EntryState]; "" keeps
+	// nothing.
+	Sink string
 
 	at int64 // relay time of Complete; the time to a next attempt counts from it
 }
