@@ -258,7 +258,7 @@ func (l *lane) conclude(s *slot, del *queue.Delivery, a *delivery.Attempt) (say 
 		}
 		if poison {
 			l.d.log.Warn("delivery failed: the process of its sink died each time", "webhook", s.Webhook,
-				"delivery_id", deliveryID, "crashes", retry.MaxCrashes)
+				"delivery_id", deliveryID, "crashes", delivery.MaxCrashes)
 		}
 		l.d.report(change, s, deliveryID, a)
 	}

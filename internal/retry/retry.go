@@ -20,10 +20,6 @@ import (
 // a sink with a rate limit.
 const MaxRetryAfter = time.Hour
 
-// MaxCrashes is how often the process of a sink may die while it has a delivery;
-// then the delivery is taken for the cause.
-const MaxCrashes = 3
-
 // Policy is how one webhook retries. It is immutable and may be shared.
 type Policy struct {
 	// Schedule is the wait before each retry, counted from the end of the
@@ -57,7 +53,7 @@ func Decide(p *Policy, a *delivery.Attempt, tries, crashes int) {
 		a.State, a.Rule = delivery.Pending, delivery.RuleInterrupted
 	case delivery.Crashed:
 		a.State, a.Rule = delivery.Pending, delivery.RuleCrashed
-		if crashes >= MaxCrashes {
+		if crashes >= delivery.MaxCrashes {
 			a.State, a.Rule, a.Code = delivery.Failed, delivery.RulePoison, delivery.CodePluginCrash
 		}
 	case delivery.Rejected:

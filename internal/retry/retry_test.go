@@ -168,7 +168,7 @@ func TestEveryDeliveryEndsAndEveryDecisionIsNamed(t *testing.T) {
 			if a.Rule == "" || a.State == 0 || a.NextIn < 0 {
 				t.Fatalf("undecided: %+v", a)
 			}
-			if crashes >= MaxCrashes && a.State == delivery.Pending && a.Outcome == delivery.Crashed {
+			if crashes >= delivery.MaxCrashes && a.State == delivery.Pending && a.Outcome == delivery.Crashed {
 				t.Fatalf("%d crashes did not end it: %+v", crashes, a)
 			}
 			if !Counts(&a) {
