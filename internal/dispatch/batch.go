@@ -24,7 +24,7 @@ type batch struct {
 	slot   *slot
 	limits Limits
 	state  string // whose states it reads and writes
-	alone  bool   // a probe, or a delivery that may have made a process crash
+	alone  bool   // a delivery that may have made a process crash
 	bytes  int
 	dels   []queue.Delivery
 
@@ -84,7 +84,7 @@ func (l *lane) callBatch(s *slot, b *batch) bool {
 	l.beginCall(s)
 	l.claim(&del)
 	b.add(&del)
-	b.alone = del.Crashes > 0 || l.halt.probing
+	b.alone = del.Crashes > 0
 	l.kick()
 	l.gather(b)
 	send := l.mayCall()
@@ -106,8 +106,9 @@ func (l *lane) callBatch(s *slot, b *batch) bool {
 }
 
 // gather claims what goes with the first delivery: as many as the limits allow,
-// for as long as the sink wants to wait, under the target of the first. It is
-// called and returns with the lock held, and gives it up to wait and to read.
+// for as long as the sink wants to wait, under the target of the first. A probe
+// stays alone, since its lane is not open. It is called and returns with the
+// lock held, and gives it up to wait and to read.
 func (l *lane) gather(b *batch) {
 	for b.room() > 0 {
 		if s := l.slot(); s != b.slot || !l.open(s) {

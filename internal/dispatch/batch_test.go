@@ -276,7 +276,8 @@ func TestWhatWaitsInABatchIsNotSentWhenTheLaneIsHeld(t *testing.T) {
 	for name, hold := range holds {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, Options{}, func(t *testing.T, w *world) {
-				s := w.recv.many("a", Limits{Batch: 10, Linger: linger}, ok)
+				// What is not sent counts for no pace: else it would go after 100 s.
+				s := w.recv.many("a", Limits{Batch: 10, Linger: linger, PerSecond: 0.01}, ok)
 				w.d.Apply([]*Target{target(1, 1, s)})
 				w.d.Start()
 				w.store.accept(3, 1)
@@ -285,9 +286,8 @@ func TestWhatWaitsInABatchIsNotSentWhenTheLaneIsHeld(t *testing.T) {
 				held.Hold = delivery.HoldDisabled
 				letGo := hold(w, s, held)
 				time.Sleep(10 * time.Second)
-				wantSizes(t, s)
-				if st := w.d.LaneStats(1); st.InFlight != 0 || st.Hold == "" {
-					t.Errorf("%+v", st)
+				if st := w.d.LaneStats(1); st.InFlight != 0 || st.Hold == "" || w.recv.count() != 0 {
+					t.Errorf("%d arrived, %+v", w.recv.count(), st)
 				}
 				letGo()
 				time.Sleep(time.Second)
@@ -353,6 +353,85 @@ func TestADeliveryThatMetACrashGoesAgainAtOnceAndAlone(t *testing.T) {
 		}
 		w.wantCounts(1, 0, 3, 1)
 	})
+}
+
+func TestADeliveryThatMetACrashJoinsNoBatchThatWaits(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		s := w.recv.many("a", Limits{Batch: 10, Linger: linger}, nil)
+		s.answer = func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+			switch len(s.made()) {
+			case 1:
+				a.Outcome, a.Code = delivery.Crashed, delivery.CodePluginCrash
+			case 2:
+				down(ctx, o, a) // due again in a minute
+			default:
+				ok(ctx, o, a)
+			}
+		}
+		w.d.Apply([]*Target{target(1, 1, s)})
+		w.d.Start()
+		w.store.accept(1, 1)
+		time.Sleep(time.Second)
+		due := w.d.LaneStats(1).NextDue
+		time.Sleep(time.Until(due) - linger/2)
+		w.store.accept(2, 1)
+		time.Sleep(time.Second)
+		wantSizes(t, s, 1, 1, 2, 1)
+		w.wantCounts(1, 0, 3, 0)
+	})
+}
+
+func TestWhatWaitsInABatchIsNotSentWhenAnotherCallMeetsARateLimit(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		limited := func(_ context.Context, _ *delivery.Outbound, a *delivery.Attempt) {
+			a.Outcome, a.RetryAfter = delivery.RateLimited, time.Minute
+		}
+		begin := time.Now()
+		s := w.recv.many("a", Limits{Batch: 10, Linger: linger}, after(linger/2, until(begin.Add(time.Second), limited, ok)))
+		w.d.Apply([]*Target{target(1, 2, s)})
+		w.d.Start()
+		w.store.accept(10, 1)
+		time.Sleep(time.Millisecond)
+		w.store.accept(3, 1)
+		time.Sleep(59 * time.Second)
+		wantSizes(t, s, 10)
+		time.Sleep(time.Minute)
+		w.wantCounts(1, 0, 13, 0)
+	})
+}
+
+// flickering is a sink that is held for as long as a test says, to the very
+// question.
+type flickering struct {
+	*manySink
+	answers atomic.Int64 // how many questions are still answered with yes
+}
+
+func (s *flickering) Held() delivery.HoldReason {
+	if s.answers.Add(-1) >= 0 {
+		return ""
+	}
+	return delivery.HoldPluginDown
+}
+
+func TestAProbeThatIsGivenBackComesAgain(t *testing.T) {
+	for n := range int64(12) { // wherever between claim and call the sink goes down
+		bubble(t, Options{}, func(t *testing.T, w *world) {
+			bad := func(_ context.Context, _ *delivery.Outbound, a *delivery.Attempt) { a.Outcome = delivery.Misconfigured }
+			s := &flickering{manySink: w.recv.many("a", Limits{Batch: 10, Linger: linger}, until(time.Now().Add(time.Minute), bad, ok))}
+			s.answers.Store(1 << 30)
+			w.d.Apply([]*Target{target(1, 1, s)})
+			w.d.Start()
+			w.store.accept(3, 1)
+			time.Sleep(probeEvery - time.Second)
+			s.answers.Store(n)
+			time.Sleep(10 * time.Minute)
+			s.answers.Store(1 << 30)
+			w.d.Recheck()
+			time.Sleep(2 * probeEvery)
+			w.wantCounts(1, 0, 3, 0)
+		})
+	}
 }
 
 func TestAProbeOfAMisconfiguredSinkIsOneDelivery(t *testing.T) {

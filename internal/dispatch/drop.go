@@ -75,7 +75,6 @@ func (p *laneDrop) begin() bool {
 	defer l.mu.Unlock()
 	l.dropping++
 	l.reset()
-	l.kick() // a batch that waits goes out with what it has
 	p.lane, p.busy = l, map[uint64]bool{}
 	for seq, o := range l.owned.m {
 		if o.state.busy() {
