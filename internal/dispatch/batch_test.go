@@ -208,13 +208,19 @@ func TestOneTimeoutBoundsTheWholeCall(t *testing.T) {
 	})
 }
 
+// halfWay is a sink with three deliveries that wait in a batch on lane 1.
+func (w *world) halfWay(limits Limits) *manySink {
+	s := w.recv.many("a", limits, ok)
+	w.d.Apply([]*Target{target(1, 1, s)})
+	w.d.Start()
+	w.store.accept(3, 1)
+	time.Sleep(linger / 2)
+	return s
+}
+
 func TestWhatWaitsInABatchGoesBackOnStop(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
-		s := w.recv.many("a", Limits{Batch: 10, Linger: linger}, ok)
-		w.d.Apply([]*Target{target(1, 1, s)})
-		w.d.Start()
-		w.store.accept(3, 1)
-		time.Sleep(linger / 2)
+		s := w.halfWay(Limits{Batch: 10, Linger: linger})
 		if st := w.d.LaneStats(1); st.InFlight != 3 {
 			t.Errorf("%d are in flight", st.InFlight)
 		}
@@ -277,11 +283,7 @@ func TestWhatWaitsInABatchIsNotSentWhenTheLaneIsHeld(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, Options{}, func(t *testing.T, w *world) {
 				// What is not sent counts for no pace: else it would go after 100 s.
-				s := w.recv.many("a", Limits{Batch: 10, Linger: linger, PerSecond: 0.01}, ok)
-				w.d.Apply([]*Target{target(1, 1, s)})
-				w.d.Start()
-				w.store.accept(3, 1)
-				time.Sleep(linger / 2)
+				s := w.halfWay(Limits{Batch: 10, Linger: linger, PerSecond: 0.01})
 				held := target(1, 1, s)
 				held.Hold = delivery.HoldDisabled
 				letGo := hold(w, s, held)
@@ -302,11 +304,7 @@ func TestWhatWaitsInABatchIsNotSentWhenTheLaneIsHeld(t *testing.T) {
 
 func TestWhatWaitsInABatchIsSparedWhenTheLaneIsDropped(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
-		s := w.recv.many("a", Limits{Batch: 10, Linger: linger}, ok)
-		w.d.Apply([]*Target{target(1, 1, s)})
-		w.d.Start()
-		w.store.accept(3, 1)
-		time.Sleep(linger / 2)
+		s := w.halfWay(Limits{Batch: 10, Linger: linger})
 		if n, err := w.d.DropLane(context.Background(), 1); n != 0 || err != nil {
 			t.Errorf("dropped %d, %v", n, err)
 		}
