@@ -128,6 +128,10 @@ type sweep struct {
 	from   []byte // where the step before ended
 }
 
+// begin looks for what is to go from the start: since the last look other rows
+// may have become stale, also before the place where it ended.
+func (w *sweep) begin() { w.wanted, w.from = true, nil }
+
 // sweepStep discards a few states. Each step is a transaction, and decides anew:
 // a webhook that comes back in between keeps what is left. A crash between two:
 // the next start, or the next configuration, finds the rest.

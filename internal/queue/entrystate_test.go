@@ -180,6 +180,12 @@ func TestAChangeOfTheSinkDiscardsWhatTheFormerOneKept(t *testing.T) {
 	h.configure(append(wantsSink("x.a", "slack"), wantsSink("x.b", "slack")...)...)
 	h.swept()
 	mustEqual(t, "after going back", h.state(a, "slack", "e1")+h.state(a, "sheets", "e1"), "")
+	for n := range 5 {
+		h.deliver(a, "slack", fmt.Sprintf("e%d", n), "entry.updated", []byte("again"))
+	}
+	h.configure(append(wantsSink("x.a", "sheets"), wantsSink("x.b", "slack")...)...)
+	h.swept()
+	mustEqual(t, "rows after another change", h.rows(kindState), entries)
 	h.sound()
 }
 
@@ -190,6 +196,8 @@ func TestDiscardingGoesOnAfterARestart(t *testing.T) {
 		h.deliver(lane, "slack", fmt.Sprintf("e%d", n), "entry.created", []byte("s"))
 	}
 	h.reopen() // as if it had ended before the first step
+	h.deliver(lane, "slack", "e0", "entry.updated", []byte("before the configuration is known"))
+	mustEqual(t, "state", h.state(lane, "slack", "e0"), "before the configuration is known")
 	mustEqual(t, "rows", h.rows(kindState), 5)
 	h.configure(wantsSink("x.a", "sheets")...)
 	h.swept()
@@ -315,6 +323,7 @@ func TestCrashesAreCountedOverARestartAndForgottenByAnOperatorsRetry(t *testing.
 		t.Errorf("after a retry: %+v, %v", d, err)
 	}
 	d = h.returning(lane)[0]
+	mustEqual(t, "crashes of one that was retried", d.Crashes, 0)
 	a := attemptOf(d, delivery.Failed, 0)
 	a.Outcome, a.Rule = delivery.Crashed, delivery.RulePoison // as package retry has it
 	h.Complete(Completion{Delivery: d, Attempt: a})
@@ -342,9 +351,13 @@ func TestOutcomesThatComeTogetherAreAllRecordedHoweverMany(t *testing.T) {
 	for _, d := range h.ready(lane) {
 		cs = append(cs, Completion{Delivery: d, Attempt: attemptOf(d, delivery.Success, 0)})
 	}
+	last := &cs[len(cs)-1]
+	last.Attempt = attemptOf(last.Delivery, delivery.Pending, time.Hour)
+	due := h.Now() + time.Hour.Milliseconds()
 	h.CompleteAll(cs)
 	h.settle()
-	mustEqual(t, "success", h.Stats().Success, int64(len(cs)))
+	mustEqual(t, "success", h.Stats().Success, int64(len(cs)-1))
+	mustEqual(t, "due", h.waiting(lane)[0].Due, due)
 	h.CompleteAll(nil)
 	h.sound()
 }

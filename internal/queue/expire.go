@@ -116,7 +116,9 @@ func (s *Store) expireLane(lane Lane) (progress bool) {
 			return false
 		}
 		g.endReplays(lane)
-		s.c.sweep.wanted = len(l.states) > 0 || s.c.sweep.wanted
+		if len(l.states) > 0 {
+			s.c.sweep.begin()
+		}
 		return true
 	}
 	var total int

@@ -161,7 +161,8 @@ func (g *group) setLanes(want []LaneWant, wanted map[string]*[16]byte, out map[s
 		l := s.lanes[s.names[w.Webhook]]
 		l.told, l.sink = true, sinkNumber(w.Identity.Sink)
 	}
-	s.expiry.armed, s.c.sweep.wanted = true, true
+	s.expiry.armed = true
+	s.c.sweep.begin()
 	return false
 }
 
@@ -212,7 +213,7 @@ func (s *Store) Release(ctx context.Context, lane Lane) error {
 			return errUnchanged
 		}
 		g.setLife(lane, laneLife{identity: l.wanted})
-		s.c.sweep.wanted = true
+		s.c.sweep.begin()
 		return nil
 	})
 }
