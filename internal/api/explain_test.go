@@ -34,6 +34,12 @@ func TestEveryRuleHasASentence(t *testing.T) {
 		{delivery.Attempt{Rule: delivery.RuleRateLimited}, "pause; no attempt is used up"},
 		{delivery.Attempt{Rule: delivery.RuleMisconfigured}, "held until they change"},
 		{delivery.Attempt{Rule: delivery.RuleInterrupted}, "not counted"},
+		{delivery.Attempt{Rule: delivery.RuleCrashed, Code: delivery.CodePluginCrash},
+			"the process of the sink died while it had the delivery: it goes again at once and alone; no attempt is used up, but after 3 such crashes it fails"},
+		{delivery.Attempt{Rule: delivery.RulePoison, Code: delivery.CodePluginCrash},
+			"the process of the sink died while it had the delivery, 3 times: it is taken for the cause"},
+		{delivery.Attempt{Rule: delivery.RuleSinkRetry, Code: delivery.CodeNoResult}, "no usable result for the delivery: the sink asked for another attempt"},
+		{delivery.Attempt{Rule: delivery.RuleSinkRetry, Code: delivery.CodePluginDown}, "was not ready, so nothing was sent"},
 		{delivery.Attempt{Rule: delivery.RuleDamaged}, "checksum"},
 		{delivery.Attempt{Rule: delivery.RuleDropped}, "an operator discarded it"},
 	} {

@@ -109,6 +109,11 @@ func (a *app) printAttempt(t *rest.Attempt) {
 	if t.Error != "" {
 		fmt.Fprintf(a.Out, "      %s\n", oneLine(t.Error))
 	}
+	for _, said := range []string{t.Message, t.RemoteURL} {
+		if said != "" {
+			fmt.Fprintf(a.Out, "      %s\n", oneLine(said))
+		}
+	}
 	if t.Response != nil {
 		for _, h := range t.Response.Headers {
 			if strings.EqualFold(h.Name, "Location") { // what a redirect is about

@@ -32,6 +32,12 @@ type Store interface {
 	// Complete records an attempt. It may return before that is durable; the
 	// store reports the commit through [Dispatcher.Changed].
 	Complete(c queue.Completion)
+	// CompleteAll is Complete for several, in their order; cs is not kept.
+	CompleteAll(cs []queue.Completion)
+
+	// EntryState is what the sink of that name has kept for an entry with its last
+	// durable success; nil when there is nothing.
+	EntryState(lane queue.Lane, sink, entryID string) ([]byte, error)
 
 	// Requeue and Drop are durable on return. The caller guarantees that the
 	// delivery is not in flight.

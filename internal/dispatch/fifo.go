@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -39,6 +40,17 @@ func (f *fifo) pop() queue.Delivery {
 	f.account(-int64(len(del.Payload)))
 	f.settle()
 	return del
+}
+
+// unpop makes a delivery the oldest.
+func (f *fifo) unpop(del *queue.Delivery) {
+	if f.head > 0 {
+		f.head--
+		f.q[f.head] = *del
+	} else {
+		f.q = slices.Insert(f.q, 0, *del)
+	}
+	f.account(int64(len(del.Payload)))
 }
 
 // remove takes out the delivery with this sequence, if it is there.

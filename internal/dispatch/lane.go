@@ -8,15 +8,17 @@ import (
 )
 
 // lane is the run queue of one webhook. mu guards everything below it; it is
-// never held over a call of the store (Now excepted), a sink or a send.
+// never held over a call of the store (Now excepted), a sink (those of Governed
+// excepted) or a send. It has more than fifteen fields because all of them
+// change together, under one lock; what belongs together is a type of its own.
 type lane struct {
 	d   *Dispatcher
 	num queue.Lane
 
 	mu       sync.Mutex
 	dropping int    // DropLane calls under way
-	workers  int    // goroutines, each in flight, scanning or about to claim
-	inFlight int    // attempts under way
+	workers  int    // goroutines, each with a call under way, scanning or about to claim
+	inFlight int    // attempts under way, or claimed for a call that is being filled
 	scanning bool   // one scan or replay step at a time
 	epoch    uint64 // grows with every reset; a scan of an older epoch is void
 
@@ -27,6 +29,8 @@ type lane struct {
 	owned   owned
 	order   order
 
+	calls  calls
+	terms  terms
 	halt   halt
 	health health
 	jobs   []*replayJob
@@ -107,11 +111,13 @@ func (l *lane) disownListed(seq uint64) {
 // closed reports whether the lane is held in a way that keeps nothing in
 // memory.
 func (l *lane) closed(s *slot) bool {
-	return s.hold() != "" || l.dropping > 0 || l.halt.closed()
+	return s.hold() != "" || l.dropping > 0 || l.halt.closed() || l.terms.down != ""
 }
 
-// open reports whether a delivery may be claimed at this moment.
+// open reports whether a delivery may be claimed at this moment, the pace of
+// calls aside.
 func (l *lane) open(s *slot) bool {
+	l.govern(s)
 	return l.d.running() && !l.closed(s) && l.halt.open(l.inFlight)
 }
 
@@ -138,10 +144,12 @@ func (l *lane) offer(del *queue.Delivery) {
 // kick starts as many workers as there is work for, within the concurrency.
 func (l *lane) kick() {
 	s := l.slot()
-	if !l.open(s) {
+	open := l.open(s)
+	l.tell(s, open)
+	if !open || l.pacedUntil() != 0 {
 		return
 	}
-	want := min(s.concurrency(), l.inFlight+l.backlog(s))
+	want := min(l.concurrency(s), l.calls.n+l.backlog(s))
 	for l.workers < want {
 		l.workers++
 		if !l.d.spawn(l.work) {
@@ -151,10 +159,16 @@ func (l *lane) kick() {
 	}
 }
 
-// backlog is how many workers could start on something now. A scan or a replay
-// step counts as one.
+// backlog is how many workers could start on something now, beside a batch that
+// waits. A scan or a replay step counts as one.
 func (l *lane) backlog(s *slot) int {
-	n := l.live() + min(l.back.replays.len(), l.replaysAllowed(s))
+	n := l.listed(s)
+	if b := l.calls.waiting; b != nil {
+		n = max(n-b.room(), 0)
+	}
+	if per := l.perCall(); per > 1 {
+		n = (n + per - 1) / per
+	}
 	if l.wantsScan() != scanNone || l.wantsStep(s) {
 		n++
 	}
@@ -174,7 +188,7 @@ func (l *lane) live() int {
 // come; a lane with room for four or more always lets one through, so that a
 // busy webhook's replay ends some day.
 func (l *lane) replaysAllowed(s *slot) int {
-	c := s.concurrency()
+	c := l.concurrency(s) * l.perCall()
 	limit := c
 	if c >= 4 {
 		limit = c - c/4
@@ -343,6 +357,9 @@ func (l *lane) holdReason(s *slot) delivery.HoldReason {
 	}
 	if r := l.d.pause.Load(); r != nil {
 		return *r
+	}
+	if r := s.held(); r != "" {
+		return r
 	}
 	return l.halt.reason()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -26,7 +27,8 @@ type memStore struct {
 	early     int64         // how many ms that may be
 	readDelay func() time.Duration
 	rng       *rand.Rand
-	skew      int64 // ms that a test adds to relay time
+	skew      int64  // ms that a test adds to relay time
+	payload   []byte // of what is accepted; nil = one that says the sequence
 
 	commit sync.Mutex // one transaction with its callbacks at a time
 	d      *Dispatcher
@@ -38,8 +40,15 @@ type memStore struct {
 	buffer  []queue.Completion
 	timer   *time.Timer
 	jobs    []queue.ReplayJob
+	states  map[memState][]byte
 	reads   atomic.Int64
 	epoch   time.Time
+}
+
+type memState struct {
+	lane  queue.Lane
+	sink  string
+	entry string
 }
 
 type memRow struct {
@@ -51,7 +60,8 @@ type memRow struct {
 
 func newMemStore(fail func(string, ...any)) *memStore {
 	return &memStore{fail: fail, flush: 10 * time.Millisecond, rows: map[queue.Lane]map[uint64]*memRow{},
-		epoch: time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
+		states: map[memState][]byte{},
+		epoch:  time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
 }
 
 func (s *memStore) Now() int64 {
@@ -77,7 +87,10 @@ func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
 		seqs = append(seqs, s.seq)
 		for _, lane := range lanes {
 			del := queue.Delivery{Lane: lane, Seq: s.seq, Track: queue.Ready, EventID: fmt.Sprintf("evt_%d", s.seq),
-				EventType: "entry.created", Payload: fmt.Appendf(nil, "payload %d", s.seq)}
+				EventType: "entry.created", EntryID: fmt.Sprintf("entry_%d", s.seq%5), Payload: s.payload}
+			if del.Payload == nil {
+				del.Payload = fmt.Appendf(nil, "payload %d", s.seq)
+			}
 			if s.rows[lane] == nil {
 				s.rows[lane] = map[uint64]*memRow{}
 			}
@@ -160,6 +173,27 @@ func (s *memStore) Complete(c queue.Completion) {
 	}
 }
 
+func (s *memStore) CompleteAll(cs []queue.Completion) {
+	for _, c := range cs {
+		s.Complete(c)
+	}
+}
+
+func (s *memStore) EntryState(lane queue.Lane, sink, entryID string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, queue.ErrStopped
+	}
+	return s.states[memState{lane, sink, entryID}], nil
+}
+
+func (s *memStore) kept() map[memState][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.states)
+}
+
 func (s *memStore) flushNow() {
 	s.commit.Lock()
 	defer s.commit.Unlock()
@@ -186,13 +220,20 @@ func (s *memStore) apply(c *queue.Completion) queue.Change {
 	a := c.Attempt
 	r := s.rows[c.Delivery.Lane][c.Delivery.Seq]
 	change := queue.Change{Lane: c.Delivery.Lane, Seq: c.Delivery.Seq, State: a.State, Kind: queue.ChangeAttempt, Attempts: a.Number}
-	if r == nil || r.del.Track == 0 || r.del.Track != c.Delivery.Track || r.del.Attempts != c.Delivery.Attempts {
+	if r == nil || r.del.Track == 0 || r.del.Track != c.Delivery.Track || r.del.Attempts != c.Delivery.Attempts ||
+		r.del.Crashes != c.Delivery.Crashes {
 		s.fail("completion of lane %d seq %d attempt %d matches no pending row: %+v", c.Delivery.Lane, c.Delivery.Seq, a.Number, r)
 		return change
 	}
 	r.log = append(r.log, *a)
-	if !retry.Counts(a.Outcome) {
+	if !retry.Counts(a) {
+		if a.Outcome == delivery.Crashed {
+			r.del.Crashes++
+		}
 		return change
+	}
+	if a.State == delivery.Success && c.Sink != "" && a.EntryState != nil {
+		s.states[memState{c.Delivery.Lane, c.Sink, c.Delivery.EntryID}] = a.EntryState
 	}
 	r.del.Attempts++
 	r.del.Tries++
@@ -217,6 +258,7 @@ func (s *memStore) Requeue(ctx context.Context, lane queue.Lane, seq uint64) (qu
 	if r == nil {
 		return queue.Delivery{}, queue.ErrNotFound
 	}
+	r.del.Crashes = 0
 	if r.del.Track == queue.Waiting || r.del.Track == 0 {
 		r.del.Track, r.del.Due, r.del.Tries, r.del.Replay = queue.Returning, 0, 0, false
 		r.state = delivery.Pending
@@ -304,7 +346,7 @@ func (s *memStore) StepReplay(ctx context.Context, id string, limit int) ([]queu
 	var ds []queue.Delivery
 	for _, seq := range seqs[:min(limit, len(seqs))] {
 		r := s.rows[job.Lane][seq]
-		r.del.Track, r.del.Due, r.del.Tries, r.del.Replay, r.state = queue.Returning, 0, 0, true, delivery.Pending
+		r.del.Track, r.del.Due, r.del.Tries, r.del.Crashes, r.del.Replay, r.state = queue.Returning, 0, 0, 0, true, delivery.Pending
 		job.Cursor = seq
 		job.Requeued++
 		ds = append(ds, r.del)

@@ -34,7 +34,7 @@ func (d *Dispatcher) LaneStats(num queue.Lane) LaneStats {
 	if s != nil {
 		st.Webhook = s.Webhook
 	}
-	if end := earlier(l.halt.limited, l.halt.probeAt); end != 0 && s.hold() == "" {
+	if end := earlier(l.halt.limited, l.halt.probeAt); end != 0 && s.hold() == "" && s.held() == "" {
 		st.HoldEnds = d.wall(end)
 	}
 	if l.waiting.next != 0 {
@@ -70,6 +70,8 @@ func (d *Dispatcher) Test(ctx context.Context, num queue.Lane, o *delivery.Outbo
 		return delivery.Attempt{}, ErrUnknownWebhook
 	}
 	s.use.acquire()
+	l.govern(s)
+	l.calls.pace.spend(&l.terms.limits, d.store.Now()) // it does not wait, but what comes after it does
 	l.mu.Unlock()
 	result := make(chan *delivery.Attempt, 1)
 	ok := d.spawn(func() {
@@ -78,7 +80,7 @@ func (d *Dispatcher) Test(ctx context.Context, num queue.Lane, o *delivery.Outbo
 		defer cancel(nil)
 		defer context.AfterFunc(d.base, func() { cancel(delivery.ErrShutdown) })()
 		a := d.send(ctx, s, o)
-		retry.Decide(&s.Policy, a, 1)
+		retry.Decide(&s.Policy, a, 1, 1)
 		result <- a
 	})
 	if !ok {

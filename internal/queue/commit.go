@@ -38,6 +38,7 @@ type committer struct {
 	flush      *time.Timer
 	day        *time.Timer
 	retiring   *retirement
+	sweep      sweep
 	space      spaceGiver
 	compactors compactors
 	recent     recent
@@ -107,7 +108,7 @@ func (s *Store) commitLoop() {
 		accepts, more := s.accepts, (chan struct{})(nil)
 		if c.left != nil {
 			accepts, more = nil, always
-		} else if c.retiring != nil && !c.space.busy {
+		} else if c.sweep.wanted || (c.retiring != nil && !c.space.busy) {
 			more = always
 		}
 		select {
@@ -117,6 +118,8 @@ func (s *Store) commitLoop() {
 			if r := c.left; r != nil {
 				c.left = nil
 				s.acceptGroup(r)
+			} else if c.sweep.wanted {
+				s.sweepStep()
 			} else {
 				s.retireStep()
 			}

@@ -19,6 +19,8 @@
 //     It ends as failed only when the webhook is missing, and its time over, in
 //     the very transaction that ends it; [Options].Busy spares what is being
 //     attempted.
+//   - What a sink keeps for an entry is what the last durable success of the entry
+//     said: it is written in that transaction.
 //   - No clock orders anything. Setting the wall clock by a year delays,
 //     repeats or wipes nothing.
 //   - Reading costs the same however much was delivered before and however
@@ -59,14 +61,16 @@
 //  6. Many deliveries end at once, because an operator drops them or their webhook
 //     did not come back, in several transactions. A crash between any two: those
 //     before it are finished, the others pending, and the next start goes on.
-//  7. FORMAT is written before the database exists, and again when its first
+//  7. What a former sink of a webhook kept is discarded in several transactions. A
+//     crash between any two: it is not read any more, and the rest goes later.
+//  8. FORMAT is written before the database exists, and again when its first
 //     rows are durable. A crash between: the first rows are written again;
 //     nothing can have been accepted.
 //
 // # Reading the source
 //
 // types.go (what callers see), open.go, commit.go (the loop and the one
-// Commit), accept.go, gather.go, complete.go, recent.go, read.go, locate.go, lookup.go, list.go,
+// Commit), accept.go, gather.go, complete.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
 // space.go, compactors.go, guard.go, clock.go, quarantine.go, verify.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what

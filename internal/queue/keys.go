@@ -7,7 +7,7 @@ import (
 
 // The first byte of every key names its kind. All numbers are big endian, so
 // that Badger's order of keys is the order of the numbers. docs/queue.md has
-// the complete table. 'o' (ordered lanes) and 's' (plugin state) are reserved.
+// the complete table. 'o' (ordered lanes) is reserved.
 const (
 	kindReady      = 'r' // lane4 seq8
 	kindWaiting    = 'w' // lane4 due8 seq8
@@ -22,6 +22,7 @@ const (
 	kindLane       = 'c' // lane4
 	kindDay        = 'b' // day2
 	kindReplay     = 'j' // id
+	kindState      = 's' // lane4 sink4 hash16: what a sink keeps for an entry
 	kindQuarantine = 'z' // the original key
 	kindMeta       = 'm' // see the meta keys below
 	kindDummy      = '~' // see Store.giveBack
@@ -40,6 +41,7 @@ const (
 	lenAttempt  = 1 + 2 + 4 + 8 + 2
 	lenSenderID = 1 + 2 + 16 + 8
 	lenMetaLane = 2 + 4
+	lenState    = 1 + 4 + 4 + 16
 )
 
 func metaLedgerKey() []byte { return []byte{kindMeta, 'L'} }
@@ -105,6 +107,21 @@ func laneKey(lane Lane) []byte { return appendLanePrefix(nil, kindLane, lane) }
 
 func dayKey(day uint16) []byte {
 	return binary.BigEndian.AppendUint16([]byte{kindDay}, day)
+}
+
+func statePrefix(lane Lane, sink uint32) []byte {
+	b := make([]byte, 0, 2*lenState)
+	return binary.BigEndian.AppendUint32(appendLanePrefix(b, kindState, lane), sink)
+}
+
+func stateKey(lane Lane, sink uint32, entryID string) []byte {
+	hash := hashParts(entryID)
+	return append(statePrefix(lane, sink), hash[:]...)
+}
+
+// splitState reads what an s row's key says beside the entry.
+func splitState(key []byte) (lane Lane, sink uint32) {
+	return Lane(binary.BigEndian.Uint32(key[1:])), binary.BigEndian.Uint32(key[5:])
 }
 
 func replayKey(id string) []byte { return append([]byte{kindReplay}, id...) }

@@ -20,6 +20,9 @@ type laneState struct {
 	shown  laneCounts // as of the last commit
 	life   laneLife
 	wanted [16]byte // identity in the configuration, as SetLanes said it last
+	told   bool     // it did, in this process
+	sink   uint32   // the number of its sink
+	states []uint32 // sinks that may have kept something
 	name   string
 	helper string
 	moved  int  // rows that left since the marks were last raised
@@ -123,6 +126,7 @@ func (s *Store) load() error {
 		if err := s.loadLives(txn); err != nil {
 			return err
 		}
+		s.loadStates(txn)
 		err = scanPrefix(txn, []byte{kindDay}, func(key, val []byte) error {
 			row, err := decodeDay(key, val)
 			s.days = append(s.days, dayState{day: binary.BigEndian.Uint16(key[1:]), dayRow: row})

@@ -9,7 +9,7 @@ import (
 
 // damaged is a row that a reader could not believe.
 type damaged struct {
-	kind   byte // kindReady, kindWaiting, kindReturning, kindFinished, kindAttempt, kindDue
+	kind   byte // kindReady, kindWaiting, kindReturning, kindFinished, kindAttempt, kindState
 	key    []byte
 	reason string
 }
@@ -30,6 +30,8 @@ func (g *group) quarantine(key, raw []byte, reason string) {
 // seqOf is for the log.
 func seqOf(key []byte) uint64 {
 	switch {
+	case key[0] == kindState:
+		return 0
 	case key[0] == kindAttempt && len(key) == lenAttempt:
 		return tail8(key[:len(key)-2])
 	case len(key) >= lenEvent:

@@ -87,6 +87,7 @@ type Delivery struct {
 	Due      int64 // Waiting: relay time in ms (see [Store.Now]), part of the row's key
 	Attempts int   // attempts made so far, over all schedules
 	Tries    int   // attempts made in the schedule under way; 0 at first, after a retry and a replay
+	Crashes  int   // times that a sink's process died while it had the delivery; 0 after a retry and a replay
 	Replay   bool  // came from a replay: yields to live traffic
 	Format   Format
 
@@ -112,6 +113,9 @@ type payloadRef struct {
 type Completion struct {
 	Delivery Delivery
 	Attempt  *delivery.Attempt // Attempt.State, .NextIn and .Rule decide where the delivery goes
+	// Sink names whose Attempt.EntryState is, see [Store.EntryState]; "" keeps
+	// nothing.
+	Sink string
 
 	at int64 // relay time of Complete; the time to a next attempt counts from it
 }

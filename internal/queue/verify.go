@@ -78,6 +78,8 @@ func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts
 	switch key[0] {
 	case kindMeta:
 		s.verifyLife(f, key, val)
+	case kindState:
+		s.verifyState(f, key, val)
 	case kindEvent:
 		f.Events++
 		if _, _, err := decodeEvent(key, val, s.id, tail8(key)); err != nil {
@@ -102,6 +104,18 @@ func (s *Store) verifyLife(f *Findings, key, val []byte) {
 	l := s.lanes[lane]
 	if life, err := decodeLaneLife(key, val); err != nil || l == nil || l.life != life {
 		f.add("the state of lane %d is not the one in memory: %+v, %v", lane, life, err)
+	}
+}
+
+func (s *Store) verifyState(f *Findings, key, val []byte) {
+	if len(key) != lenState {
+		f.add("the key %q of an entry's state has %d bytes", key, len(key))
+		return
+	}
+	lane, sink := splitState(key)
+	_, err := decodeEntryState(key, val)
+	if l := s.lanes[lane]; err != nil || l == nil || !slices.Contains(l.states, sink) {
+		f.add("state of an entry of lane %d, sink %x: not known of, or %v", lane, sink, err)
 	}
 }
 

@@ -81,6 +81,8 @@ type Attempt struct {
 	Outcome       string    `json:"outcome"`  // delivered, retry, rejected, …
 	Code          string    `json:"code"`
 	Error         string    `json:"error"`
+	Message       string    `json:"message"`        // what the sink says of it, for people; "" = nothing
+	RemoteURL     string    `json:"remote_url"`     // where a person can see the result; "" = nowhere
 	RetryAfter    Millis    `json:"retry_after_ms"` // what the receiver asked for; 0 = nothing
 	Rule          string    `json:"rule"`           // the sentence of the response table that decided
 	RuleText      string    `json:"rule_text"`      // the same in words
