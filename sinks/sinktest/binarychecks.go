@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"reflect"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 )
 
@@ -28,6 +31,8 @@ const (
 // binaryChecks are those that only a process can fail.
 func binaryChecks() []check {
 	list := []check{
+		{name: "file", run: checkFile, why: "the relay executes no file that others could change"},
+		{name: "launch", run: checkLaunch, why: "the relay starts a sink in its own way, and ends it so"},
 		{name: "describe-command", run: checkDescribeCommand, why: "`describe` tells people and packagers what a sink is, without the relay"},
 		{name: "by-hand", run: checkByHand, why: "started by hand a sink explains itself and ends"},
 		{name: "stdin", run: checkStdin, why: "the end of standard input means that the relay is gone: no process may stay behind"},
@@ -39,6 +44,41 @@ func binaryChecks() []check {
 		list[n].binary = true
 	}
 	return list
+}
+
+func checkFile(p *probe) {
+	f, err := process.Open(p.binary.path, "")
+	if err != nil {
+		p.fatalf("the relay refuses the file: %v", err)
+	}
+	_ = f.Close()
+}
+
+// checkLaunch starts the program as the relay does, handshake and all.
+func checkLaunch(p *probe) {
+	if f, err := process.Open(p.binary.path, ""); err != nil {
+		p.skipf("the relay refuses the file: see the check file")
+	} else {
+		_ = f.Close()
+	}
+	patience := p.patience()
+	launched, err := process.Start(p.ctx, process.Options{Sink: "sinktest", Path: p.binary.path, SocketDir: p.binary.dir,
+		Logger: slog.New(slog.NewJSONHandler(&p.binary.output, nil)),
+		Limits: process.Limits{Start: startWithin + patience, Drain: drainWithin + patience, Shutdown: 2*time.Second + patience, Term: 3*time.Second + patience}})
+	if err != nil {
+		p.fatalf("%v", err)
+	}
+	d, err := launched.Client().Describe(p.ctx, &sinkpb.DescribeRequest{})
+	launched.Stop(p.ctx)
+	if err != nil {
+		p.fatalf("Describe: %v", p.told(err))
+	}
+	if !proto.Equal(d, p.describe()) {
+		p.failf("Describe answers otherwise when the relay starts the sink")
+	}
+	if exit := launched.Exit(); exit.Killed || exit.Status != 0 {
+		p.failf("told to end it %s; it has to end by itself, with status 0", exit)
+	}
 }
 
 // mustStart starts a process of the check's own.

@@ -45,7 +45,8 @@ type model struct {
 	closes                    func(s *modelSettings)
 	unknown                   func(r *sinkpb.DeliverRequest) (*sinkpb.DeliverResponse, error)
 	serial                    func(instance string) sync.Locker
-	limit                     int // of a message
+	limit                     int    // of a message
+	word                      string // of Health
 	keepClosed, unwell        bool
 	reverse                   bool
 
@@ -210,7 +211,8 @@ func (m *model) Deliver(ctx context.Context, r *sinkpb.DeliverRequest) (*sinkpb.
 }
 
 func (m *model) Health(context.Context, *sinkpb.HealthRequest) (*sinkpb.HealthResponse, error) {
-	return &sinkpb.HealthResponse{Healthy: !m.unwell, Message: "all is as it is"}, m.health(func() error { return nil })
+	err := m.health(func() error { return nil })
+	return &sinkpb.HealthResponse{Healthy: !m.unwell, Message: m.word}, err
 }
 
 func (m *model) Drain(ctx context.Context, _ *sinkpb.DrainRequest) (*sinkpb.DrainResponse, error) {

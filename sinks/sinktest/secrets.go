@@ -51,7 +51,7 @@ func (p *probe) logs() string {
 // provoke gives secrets to Validate where they are wrong, so that a careless diagnostic
 // quotes them.
 func (p *probe) provoke() {
-	_, raw := p.schema()
+	raw := p.schema()
 	settings := p.settings()
 	walkProperties(raw, "", func(path, name string, property map[string]any) {
 		if property["writeOnly"] != true || strings.Count(path, "/") > 1 {

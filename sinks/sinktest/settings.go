@@ -112,7 +112,7 @@ func (p *probe) exists(settings any, pointer string) bool {
 
 // isProperty reports whether the schema has a property there.
 func (p *probe) isProperty(pointer string) bool {
-	_, raw := p.schema()
+	raw := p.schema()
 	found := false
 	walkProperties(raw, "", func(path, _ string, _ map[string]any) {
 		found = found || matches(path, pointer)
@@ -139,7 +139,7 @@ func checkUnknownKey(p *probe) {
 
 func checkMissing(p *probe) {
 	settings := p.usable()
-	_, raw := p.schema()
+	raw := p.schema()
 	names := required(raw)
 	if len(names) == 0 {
 		p.skipf("nothing is required")
@@ -153,7 +153,7 @@ func checkMissing(p *probe) {
 
 func checkWrongType(p *probe) {
 	settings := p.usable()
-	_, raw := p.schema()
+	raw := p.schema()
 	properties, _ := raw["properties"].(map[string]any)
 	tried := 0
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
@@ -241,7 +241,7 @@ func (i *instance) mustBeGone(what string) {
 // secrets are the values of the settings that must not be seen, and what Options add.
 func (p *probe) secrets() []string {
 	list := slices.Clone(p.o.Secrets)
-	_, raw := p.schema()
+	raw := p.schema()
 	settings := p.settings()
 	walkProperties(raw, "", func(path, _ string, property map[string]any) {
 		if property["writeOnly"] == true {

@@ -3,6 +3,8 @@ package sinktest
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +12,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if mistake, isModel := strings.CutPrefix(filepath.Base(os.Args[0]), modelProgram); isModel {
+		playModel(strings.TrimPrefix(mistake, "-"))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // outcomes runs the whole suite against a model and sorts the checks.
 func outcomes(t *testing.T, m *model, o Options) map[Status][]Result {
@@ -18,15 +25,16 @@ func outcomes(t *testing.T, m *model, o Options) map[Status][]Result {
 	heard := &kept{}
 	o.Logs = heard.String
 	m.log = logTo(heard)
+	sorted := map[Status][]Result{}
 	client, end, err := inProcess(m.server())
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err) // not on the goroutine of the test
+		return sorted
 	}
 	defer end()
-	sorted := map[Status][]Result{}
 	err = Check(t.Context(), client, o, func(r Result) { sorted[r.Status] = append(sorted[r.Status], r) })
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	return sorted
 }

@@ -109,8 +109,8 @@ func (p *probe) play(f func(*probe)) {
 
 func (p *probe) failf(format string, args ...any) {
 	const most = 20
-	if len(p.failures) < most {
-		p.failures = append(p.failures, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); len(p.failures) < most && !slices.Contains(p.failures, text) {
+		p.failures = append(p.failures, text)
 	}
 }
 
