@@ -128,7 +128,13 @@ func settingsControls() []control {
 		{"settings-wrong-type", "taken", func(m *model) { m.forgives("is not a number") }},
 		{"settings-wrong-type", "only the whole is blamed", func(m *model) { m.points("is not a number", "") }},
 		{"settings-not-an-object", "taken", func(m *model) { m.forgives("is not a JSON object") }},
-		{"settings-bad", "taken", func(m *model) { m.forgives("is no URL") }},
+		{"settings-bad", "taken", func(m *model) {
+			m.forgives("is no URL")
+			m.configures = func(r *sinkpb.ConfigureRequest) error {
+				r.SettingsJson = []byte(strings.Replace(string(r.SettingsJson), "http:///", "http://host/", 1))
+				return nil
+			}
+		}},
 		{"settings-bad", "something else is blamed", func(m *model) { m.points("is no URL", "/token") }},
 		{"configure-refuses", "it does not", func(m *model) {
 			m.configures = func(r *sinkpb.ConfigureRequest) error {

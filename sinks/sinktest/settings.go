@@ -54,11 +54,16 @@ func (p *probe) refuses(settings any, path, about string) {
 	switch {
 	case err != nil:
 		p.failf("%s: Validate fails with %v, where it should answer a diagnostic", about, err)
-		return
 	case len(found) == 0:
 		p.failf("%s: Validate finds nothing wrong", about)
-		return
+	default:
+		p.pointTo(found, settings, path, about)
 	}
+}
+
+// pointTo fails the check unless diagnostics point to path, and all of them to something
+// that exists.
+func (p *probe) pointTo(found []*sinkpb.Diagnostic, settings any, path, about string) {
 	pointed := false
 	for _, d := range found {
 		if d.GetSummary() == "" {
@@ -206,7 +211,22 @@ func checkBad(p *probe) {
 		if err != nil {
 			p.fatalf("the bad settings %q: %v", bad.Name, err)
 		}
-		p.refuses(settings, bad.Path, bad.Name)
+		found, err := p.validate(encode(settings))
+		if err == nil && len(found) == 0 {
+			// Some things are only seen when the sink is opened.
+			i := p.newInstance()
+			if found, err = i.configure(encode(settings)); err == nil && len(found) == 0 {
+				i.close()
+			}
+		}
+		switch {
+		case err != nil:
+			p.failf("%s: the call fails with %v, where it should answer a diagnostic", bad.Name, err)
+		case len(found) == 0:
+			p.failf("%s: neither Validate nor Configure finds anything wrong", bad.Name)
+		default:
+			p.pointTo(found, settings, bad.Path, bad.Name)
+		}
 	}
 }
 
