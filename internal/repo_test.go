@@ -36,7 +36,7 @@ var imports = map[string][]string{
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 	"internal/zoo":                {"internal/sinkpb"},
 
-	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
+	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest"},
 	"internal/cli/clitest": {},
 	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 

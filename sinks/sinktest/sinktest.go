@@ -11,7 +11,7 @@ import (
 )
 
 // Options say what the suite cannot know of a sink. The zero value runs the checks that
-// need no settings, and those that do when the sink takes none.
+// make no delivery.
 //
 // The struct is long because each field is one thing that only an author knows.
 type Options struct {
@@ -19,7 +19,7 @@ type Options struct {
 	// json.RawMessage. Not the sink's own settings type: a [sinks.Secret] encodes as a
 	// mask. remote is where the suite's own HTTP server is, such as
 	// "http://127.0.0.1:41873"; a sink that talks to a service has to be pointed there.
-	// nil is an empty object.
+	// nil is none: no delivery is made, because nobody said where to.
 	Settings func(remote string) any
 	// Offline says why the sink talks to no HTTP server that its settings name. The
 	// checks that need one are skipped with this reason. "" = it does.

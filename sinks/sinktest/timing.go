@@ -94,6 +94,9 @@ func checkHealth(p *probe) {
 	if _, err := p.health(); err != nil { // before there is any instance
 		p.fatalf("Health without an instance: %v", err)
 	}
+	if p.o.Settings == nil {
+		return
+	}
 	i := p.open()
 	defer i.close()
 	i.succeed(p.created())
