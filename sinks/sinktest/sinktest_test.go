@@ -80,3 +80,19 @@ func TestTheEndOfTheContextEndsTheSuite(t *testing.T) {
 }
 
 func logTo(k *kept) *slog.Logger { return slog.New(slog.NewTextHandler(k, nil)) }
+
+func TestTheDocumentationHasEveryCheck(t *testing.T) {
+	page, err := os.ReadFile("../../docs/testing-a-sink.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range Checks() {
+		name, isAnswer := strings.CutPrefix(info.Name, "answer-")
+		switch {
+		case isAnswer && !strings.Contains(string(page), name):
+			t.Errorf("the answer %s is not described", name)
+		case !isAnswer && !strings.Contains(string(page), "| `"+info.Name+"` | "+info.Why+" |"):
+			t.Errorf("the check is not described: | `%s` | %s |", info.Name, info.Why)
+		}
+	}
+}
