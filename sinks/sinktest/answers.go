@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/sinks"
@@ -119,14 +120,11 @@ func (p *probe) checkAnswer(name string) {
 }
 
 func either(list []sinks.Outcome) string {
-	text := ""
+	names := make([]string, len(list))
 	for n, o := range list {
-		if n > 0 {
-			text += " or "
-		}
-		text += o.String()
+		names[n] = o.String()
 	}
-	return text
+	return strings.Join(names, " or ")
 }
 
 func checkRecovers(p *probe) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,10 +67,8 @@ func checkEvents(p *probe) {
 
 func (p *probe) carries(event string) bool {
 	carried := p.capabilities().GetEvents()
-	for _, e := range carried {
-		if e == event {
-			return true
-		}
+	if slices.Contains(carried, event) {
+		return true
 	}
 	return len(carried) == 0
 }
