@@ -150,7 +150,7 @@ func withoutZeros(v any) any {
 
 // runByHand runs the program as a person would, without the relay's variables.
 func (p *probe) runByHand(stdin *os.File, args ...string) (out, errs string, err error) {
-	ctx, cancel := context.WithTimeout(p.ctx, startWithin+p.patience())
+	ctx, cancel := context.WithTimeout(p.ctx, endWithin+p.patience())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.binary.path, args...)
 	var stdout, stderr bytes.Buffer
@@ -162,7 +162,7 @@ func (p *probe) runByHand(stdin *os.File, args ...string) (out, errs string, err
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		err = fmt.Errorf("did not end within %v", startWithin)
+		err = fmt.Errorf("did not end within %v", endWithin)
 	}
 	return stdout.String(), stderr.String(), err
 }
