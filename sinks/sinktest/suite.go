@@ -140,8 +140,14 @@ func (p *probe) api() sinkpb.SinkClient {
 
 // stillAlive fails a check in which the sink's process ended.
 func (p *probe) stillAlive(c check) {
-	if p.binary == nil || c.binary {
+	if p.binary == nil || c.binary || p.binary.now == nil {
 		return
+	}
+	// A process that dies closes its socket before it can be waited for.
+	ctx, cancel := context.WithTimeout(p.ctx, healthWithin+p.patience())
+	defer cancel()
+	if _, err := p.binary.now.client.Health(ctx, &sinkpb.HealthRequest{}); isRefusal(err, codes.Unavailable) {
+		p.binary.now.within(endWithin + p.patience())
 	}
 	if ended := p.binary.ended(); ended != "" {
 		p.failf("the sink's process ended: %s", ended)
