@@ -34,8 +34,9 @@ var imports = map[string][]string{
 
 	"internal/pluginhost/process": {"internal/sinkpb", "sinks"},
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
+	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 
-	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
+	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest"},
 	"internal/cli/clitest": {},
 	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
@@ -51,7 +52,7 @@ var imports = map[string][]string{
 
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
-	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/secret", "internal/signing"},
+	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/secret", "internal/signing", "sinks"},
 	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
 	"internal/adminclient": {"internal/rest"},
 	"internal/rest":        {},
@@ -85,12 +86,12 @@ var owners = map[string][]string{
 	"github.com/prometheus":            {"internal/api", "internal/relay"},
 	"code.dny.dev/ssrf":                {"internal/egress"},
 	"github.com/coreos/go-systemd/v22": {"internal/cli", "internal/unixsock"},
-	"github.com/santhosh-tekuri":       {},
+	"github.com/santhosh-tekuri":       {"sinks/sinktest"},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"github.com/hashicorp/go-plugin":   {"sinks", "internal/pluginhost/process", "internal/zoo"},
 	"github.com/hashicorp/go-hclog":    {"sinks", "internal/pluginhost/process"},
-	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo"},
-	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process", "internal/zoo"},
+	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest"},
+	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }
