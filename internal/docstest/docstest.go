@@ -121,3 +121,27 @@ func Block(t testing.TB, page, name, want string) {
 	}
 	t.Errorf("%s, %s: DOCSTEST_UPDATE=1 go test writes it.\nthe page has\n%s\nthe code makes\n%s", page, name, got, want)
 }
+
+// Schema holds a page's table of settings, and the schema itself, to each other: every
+// setting is described in both, and exactly those in secrets are kept from view.
+func Schema(t testing.TB, page string, schema []byte, secrets ...string) {
+	t.Helper()
+	var read struct {
+		Properties map[string]struct {
+			Description string `json:"description"`
+			WriteOnly   bool   `json:"writeOnly"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(schema, &read); err != nil || len(read.Properties) == 0 {
+		t.Fatalf("not a schema of settings: %v", err)
+	}
+	text := Page(t, page)
+	for name, p := range read.Properties {
+		if p.Description == "" || !strings.Contains(text, "\n| `"+name+"` |") {
+			t.Errorf("%s: described as %q, or no row of %s", name, p.Description, page)
+		}
+		if p.WriteOnly != slices.Contains(secrets, name) {
+			t.Errorf("%s: writeOnly is %v", name, p.WriteOnly)
+		}
+	}
+}

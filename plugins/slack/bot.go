@@ -63,6 +63,8 @@ func (b *bot) Deliver(ctx context.Context, d *sinks.Delivery) (sinks.Receipt, er
 	case d.Event == sinks.Deleted && !known:
 		err = sinks.Skip(errNoMessage.Error())
 	case (own || d.Event == sinks.Deleted) && known && d.Sequence != 0 && d.Sequence < st.Sequence:
+		// Kept by name: without, a deletion would make the relay forget the message.
+		receipt.State = d.State
 		err = sinks.Skip("the message already shows a later event of this entry")
 	case d.Event == sinks.Deleted:
 		receipt, err = b.remove(ctx, d, st)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -195,8 +196,9 @@ func TestAnOlderEventDoesNotOverwriteALaterOne(t *testing.T) {
 	for _, event := range []string{sinks.Created, sinks.Updated, sinks.Deleted} { // replayed by an operator
 		d := of(event, `{"n":1}`)
 		d.Sequence, d.State = 8, state
-		if _, err := sink.Deliver(t.Context(), d); outcome(err) != "skipped" {
-			t.Errorf("%s: %v", event, err)
+		receipt, err := sink.Deliver(t.Context(), d)
+		if outcome(err) != "skipped" || !bytes.Equal(receipt.State, state) {
+			t.Errorf("%s: %v, state %q", event, err, receipt.State)
 		}
 	}
 	// The same one again shows the same again.

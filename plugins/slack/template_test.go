@@ -224,8 +224,20 @@ func FuzzTemplate(f *testing.F) {
 			return
 		}
 		got, err := l.render(newEvent(d, fields), at)
-		if err == nil && len(got) > maxOutput {
+		if err != nil || got == "" {
+			return
+		}
+		if len(got) > maxOutput {
 			t.Errorf("%d bytes", len(got))
+		}
+		for _, m := range []message{formatted(d, got), formatted(d, strike(cut(got, maxTemplate/2)))} {
+			body, err := encode(hookMessage{message: m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := posted(workspace(slacktest.Options{}), body); a != "ok" {
+				t.Errorf("%s: %s", a, body)
+			}
 		}
 	})
 }
