@@ -200,14 +200,14 @@ func (b *bot) call(ctx context.Context, method string, args arguments) (answer, 
 	if method != postMessage {
 		slots = append(slots, slot{own, min(editEvery, b.pacer.every*2)})
 	}
-	if err := b.pacer.take(ctx, slots...); err != nil {
+	if err := b.pacer.take(ctx, b, slots...); err != nil {
 		return answer{}, err
 	}
 	a, err := b.api.call(ctx, method, args)
 	if v := sinks.VerdictOf(err); v.Outcome == sinks.OutcomeRateLimited {
-		b.pacer.pause(channel, v.After)
+		b.pacer.pause(channel, b, v.After)
 		if method != postMessage {
-			b.pacer.pause(own, v.After)
+			b.pacer.pause(own, b, v.After)
 		}
 	}
 	return a, err

@@ -37,7 +37,7 @@ func (h *hook) Deliver(ctx context.Context, d *sinks.Delivery) (sinks.Receipt, e
 	if err != nil {
 		return sinks.Receipt{}, sinks.Reject("bad_message", err)
 	}
-	if err := h.pacer.take(ctx, slot{h.to, h.pacer.every}); err != nil {
+	if err := h.pacer.take(ctx, h, slot{h.to, h.pacer.every}); err != nil {
 		return sinks.Receipt{}, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.to, bytes.NewReader(body))
@@ -51,7 +51,7 @@ func (h *hook) Deliver(ctx context.Context, d *sinks.Delivery) (sinks.Receipt, e
 	receipt, err := h.judge(resp, strings.TrimSpace(string(said)))
 	if err != nil {
 		if v := sinks.VerdictOf(err); v.Outcome == sinks.OutcomeRateLimited {
-			h.pacer.pause(h.to, v.After)
+			h.pacer.pause(h.to, h, v.After)
 		}
 		return receipt, err
 	}

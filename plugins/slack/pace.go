@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -16,9 +17,18 @@ import (
 type pacer struct {
 	every time.Duration // between two messages of a channel
 
-	mu   sync.Mutex
-	free map[string]time.Time // by key: from when on the next call may be made
-	ids  map[string]string    // the key of a channel's name → that of its id, once it is known
+	mu     sync.Mutex
+	free   map[string]time.Time // by key: from when on the next call may be made
+	paused map[string]pause     // by key: what Slack asked for
+	ids    map[string]string    // the key of a channel's name → that of its id, once it is known
+}
+
+// pause is a time in which Slack wants no calls. The webhook that was told is paused by
+// the relay, and when the relay calls all the same, because an operator wants it, that
+// is to be tried; the others do not know of it.
+type pause struct {
+	until time.Time
+	told  sinks.Sink
 }
 
 const (
@@ -30,7 +40,7 @@ const (
 )
 
 func newPacer(every time.Duration) *pacer {
-	return &pacer{every: every, free: map[string]time.Time{}, ids: map[string]string{}}
+	return &pacer{every: every, free: map[string]time.Time{}, paused: map[string]pause{}, ids: map[string]string{}}
 }
 
 // channelKey is the key of a channel, whether it is called by its name or its id.
@@ -69,9 +79,9 @@ type slot struct {
 	every time.Duration
 }
 
-// take waits for the turn of a call. When that is too far away it returns a
+// take waits for the turn of a webhook's call. When that is too far away it returns a
 // [sinks.RateLimited], and claims nothing.
-func (p *pacer) take(ctx context.Context, slots ...slot) error {
+func (p *pacer) take(ctx context.Context, webhook sinks.Sink, slots ...slot) error {
 	now := time.Now()
 	p.mu.Lock()
 	p.forget(now)
@@ -79,6 +89,9 @@ func (p *pacer) take(ctx context.Context, slots ...slot) error {
 	for _, s := range slots {
 		if p.free[s.key].After(at) {
 			at = p.free[s.key]
+		}
+		if pause := p.paused[s.key]; pause.told != webhook && pause.until.After(at) {
+			at = pause.until
 		}
 	}
 	wait := at.Sub(now)
@@ -103,23 +116,21 @@ func (p *pacer) take(ctx context.Context, slots ...slot) error {
 	}
 }
 
-// pause keeps a key for a while, because Slack said so.
-func (p *pacer) pause(key string, d time.Duration) {
+// pause keeps the other webhooks from a key for a while, because Slack told one.
+func (p *pacer) pause(key string, told sinks.Sink, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until := time.Now().Add(d); until.After(p.free[key]) {
-		p.free[key] = until
+	if until := time.Now().Add(d); until.After(p.paused[key].until) {
+		p.paused[key] = pause{until, told}
 	}
 }
 
 // forget drops the keys whose time has come. p.mu is held.
 func (p *pacer) forget(now time.Time) {
-	if len(p.free) < maxKeys {
-		return
+	if len(p.free) >= maxKeys {
+		maps.DeleteFunc(p.free, func(_ string, at time.Time) bool { return !at.After(now) })
 	}
-	for key, at := range p.free {
-		if !at.After(now) {
-			delete(p.free, key)
-		}
+	if len(p.paused) >= maxKeys {
+		maps.DeleteFunc(p.paused, func(_ string, at pause) bool { return !at.until.After(now) })
 	}
 }

@@ -114,11 +114,11 @@ func TestWhoeverWouldWaitLongIsPausedAndClaimsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer(time.Second)
 		for i := range 4 { // at 0, 1, 2 and 3 s
-			go func() { _ = p.take(t.Context(), slot{"channel", time.Second}) }()
+			go func() { _ = p.take(t.Context(), nil, slot{"channel", time.Second}) }()
 			synctest.Wait()
 			_ = i
 		}
-		err := p.take(t.Context(), slot{"channel", time.Second})
+		err := p.take(t.Context(), nil, slot{"channel", time.Second})
 		if v := sinks.VerdictOf(err); v.Outcome != sinks.OutcomeRateLimited || v.After != 4*time.Second {
 			t.Errorf("%v %v", v.After, err)
 		}
@@ -127,20 +127,21 @@ func TestWhoeverWouldWaitLongIsPausedAndClaimsNothing(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond) // the turn after next is in 2.5 s
 		ctx2, cancel2 := context.WithTimeout(t.Context(), time.Second)
 		defer cancel2()
-		if err := p.take(ctx2, slot{"channel", time.Second}); sinks.VerdictOf(err).Outcome != sinks.OutcomeRateLimited {
+		if err := p.take(ctx2, nil, slot{"channel", time.Second}); sinks.VerdictOf(err).Outcome != sinks.OutcomeRateLimited {
 			t.Errorf("beyond the deadline: %v", err)
 		}
-		if err := p.take(ctx, slot{"channel", time.Second}); err == nil {
+		if err := p.take(ctx, nil, slot{"channel", time.Second}); err == nil {
 			t.Error("an attempt that is over went on")
 		}
 		begun := time.Now()
-		if err := p.take(t.Context(), slot{"channel", time.Second}); err != nil || time.Since(begun) != 2500*time.Millisecond {
+		if err := p.take(t.Context(), nil, slot{"channel", time.Second}); err != nil || time.Since(begun) != 2500*time.Millisecond {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 	})
 }
 
-// TestAPauseThatSlackAsksForHoldsAllWebhooksOfTheChannel.
+// TestAPauseThatSlackAsksForHoldsAllWebhooksOfTheChannel: the others are told to wait as
+// long; the one that asked is paused by the relay, and tries when it is called.
 func TestAPauseThatSlackAsksForHoldsAllWebhooksOfTheChannel(t *testing.T) {
 	for _, c := range []struct{ settings, method string }{{botSettings, postMessage}, {hookSettings, hookPath}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -159,7 +160,11 @@ func TestAPauseThatSlackAsksForHoldsAllWebhooksOfTheChannel(t *testing.T) {
 			if n := strings.Count(fmt.Sprint(methods(s)), c.method); n != 1 || len(s.Calls()) > calls+1 {
 				t.Errorf("%d calls: %s", n, methods(s))
 			}
-			time.Sleep(30 * time.Second)
+			time.Sleep(time.Second)
+			if _, err := one.Deliver(t.Context(), of(sinks.Created, lunch)); err != nil {
+				t.Errorf("the webhook that was told: %v", err)
+			}
+			time.Sleep(29 * time.Second)
 			if _, err := other.Deliver(t.Context(), of(sinks.Created, lunch)); err != nil {
 				t.Error(err)
 			}
@@ -170,13 +175,13 @@ func TestAPauseThatSlackAsksForHoldsAllWebhooksOfTheChannel(t *testing.T) {
 func TestAnAttemptThatIsInterruptedWhileItWaitsEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer(time.Second)
-		if err := p.take(t.Context(), slot{"channel", time.Second}); err != nil {
+		if err := p.take(t.Context(), nil, slot{"channel", time.Second}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(100*time.Millisecond, cancel)
 		begun := time.Now()
-		if err := p.take(ctx, slot{"channel", time.Second}); err == nil || time.Since(begun) != 100*time.Millisecond {
+		if err := p.take(ctx, nil, slot{"channel", time.Second}); err == nil || time.Since(begun) != 100*time.Millisecond {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 	})
@@ -186,7 +191,7 @@ func TestKeysOfThePastAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer(time.Second)
 		for i := range 10 * maxKeys {
-			if err := p.take(t.Context(), slot{fmt.Sprint(i), time.Second}); err != nil {
+			if err := p.take(t.Context(), nil, slot{fmt.Sprint(i), time.Second}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(10 * time.Millisecond)
