@@ -82,6 +82,8 @@ func (s Settings) checkHook(add func(warning bool, path, summary, detail string)
 		add(false, "/webhook_url", "the URL of a workflow, which takes no messages", copyIt)
 	case !strings.HasPrefix(u.Path, "/services/"):
 		add(false, "/webhook_url", "not the URL of an incoming webhook: its path has to begin with /services/", copyIt)
+	case u.User != nil:
+		add(false, "/webhook_url", "not the URL of an incoming webhook: it has no user and password", copyIt)
 	case s.BaseURL == "" && u.Scheme != "https":
 		add(false, "/webhook_url", "has to begin with https://", copyIt)
 	case s.BaseURL == "" && !slices.Contains([]string{"hooks.slack.com", "hooks.slack-gov.com"}, strings.ToLower(u.Host)):

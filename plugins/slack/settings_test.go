@@ -6,10 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/docstest"
 	"github.com/peanutsapp/peanuts-relay/plugins/slack/slacktest"
@@ -51,6 +55,7 @@ func TestSettings(t *testing.T) {
 		{`{"webhook_url":"http://hooks.slack.com/services/T0/B0/s3cr3t"}`, "/webhook_url"},
 		{`{"webhook_url":"https://hooks.slack.com.example/services/T0/B0/s3cr3t"}`, "/webhook_url"},
 		{`{"webhook_url":"https://hooks.slack.com/s3cr3t"}`, "/webhook_url"},
+		{`{"webhook_url":"https://u:s3cr3t@hooks.slack.com/services/T0/B0/s3cr3t"}`, "/webhook_url"},
 		{`{"webhook_url":"https://hooks.slack.com/workflows/T0/A0/s3cr3t"}`, "/webhook_url"},
 		{`{"webhook_url":"https://hooks.slack.com/triggers/T0/s3cr3t"}`, "/webhook_url"},
 		{`{"webhook_url":"http://127.0.0.1/services/T0/B0/s3cr3t","base_url":"http://127.0.0.1:1"}`, ""},
@@ -260,5 +265,41 @@ func TestThePageIsRight(t *testing.T) {
 		if !strings.HasPrefix(name, "_") && !slices.Contains([]string{"html", "js", "urlquery", "call", "print", "println"}, name) && !strings.Contains(docstest.Page(t, page), "`"+name) {
 			t.Errorf("the page does not have the function %s", name)
 		}
+	}
+}
+
+// TestConnectionsAreUsedAgain: every answer is read to its end, whatever it is.
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	s := workspace(slacktest.Options{NoRateLimit: true})
+	var opened atomic.Int64
+	srv := httptest.NewUnstartedServer(s)
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	for _, settings := range []string{botSettings, hookSettings} {
+		decoded, err := sinks.Decode[Settings](fmt.Appendf(nil, `%s,"base_url":%q}`, strings.TrimSuffix(settings, "}"), srv.URL))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink, err := newPlugin(newPacer(0), time.Now).Open(t.Context(), sinks.Env{}, decoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			if i%2 == 1 {
+				s.Break(slacktest.Fault{Status: []int{200, 404, 429, 500}[i/2%4], Body: strings.Repeat("x", 10_000)})
+			}
+			_, err := sink.Deliver(t.Context(), of(sinks.Created, lunch))
+			if (err == nil) != (i%2 == 0) {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections", n)
 	}
 }

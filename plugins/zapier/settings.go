@@ -53,6 +53,8 @@ func (s Settings) target() (*url.URL, error) {
 		return nil, wrong("/url", "the URL of the Zap is missing")
 	case !hookPath.MatchString(u.Path) && !legacyPath.MatchString(u.Path):
 		return nil, wrong("/url", "not the URL of a Zap: its path has to begin with /hooks/catch/ or /hooks/standard/")
+	case u.User != nil:
+		return nil, wrong("/url", "not the URL of a Zap: it has no user and password")
 	case s.BaseURL == "" && u.Scheme != "https":
 		return nil, wrong("/url", "has to begin with https://")
 	case s.BaseURL == "" && !strings.EqualFold(u.Host, zapierHost):

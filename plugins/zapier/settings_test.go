@@ -29,6 +29,7 @@ func TestSettings(t *testing.T) {
 		{"https://hooks.zapier.com/hooks/catch/", "", "/url", false},
 		{"https://hooks.zapier.com/app/zaps", "", "/url", false},
 		{"https://hooks.zapier.com/", "", "/url", false},
+		{"https://user:abcdef@hooks.zapier.com/hooks/catch/123456/x/", "", "/url", false},
 		{"https://hooks.zapier.com/hooks/catch/123456/abcdef/", "http://127.0.0.1:8080", "", false},
 		{"http://anything.example/hooks/catch/123456/abcdef/", "http://127.0.0.1:8080/prefix/", "", false},
 		{"https://hooks.zapier.com/elsewhere", "http://127.0.0.1:8080", "/url", false},
