@@ -14,8 +14,9 @@ import (
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
-// run is one execution of a template: its clock, and what is left of its bounds.
+// run is one execution of a template: when it began, and what is left of its bounds.
 type run struct {
+	clock func() time.Time
 	now   time.Time
 	until time.Time
 	steps int
@@ -78,7 +79,7 @@ func (r *run) step() (string, error) {
 }
 
 func (r *run) late() error {
-	if time.Now().After(r.until) {
+	if r.clock().After(r.until) {
 		return errTooSlow
 	}
 	return nil

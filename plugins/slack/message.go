@@ -33,7 +33,10 @@ func (w writer) write(d *sinks.Delivery) (message, error) {
 	if w.template == nil {
 		return standard(d, fields, false), nil
 	}
-	rendered, err := w.template.render(newEvent(d, fields), w.now())
+	rendered, err := w.template.render(newEvent(d, fields), w.now)
+	if errors.Is(err, errTooSlow) {
+		return message{}, sinks.Retry("template_slow", 0, fmt.Errorf("the template %w", err))
+	}
 	if err != nil {
 		return message{}, sinks.Reject("template_error", fmt.Errorf("the template cannot be used for this event: %w", err))
 	}
@@ -52,7 +55,7 @@ func (w writer) struck(d *sinks.Delivery) (message, error) {
 	if w.template != nil {
 		// What a template does not provide for on deletion is not a reason to leave the
 		// message as it is.
-		if rendered, err := w.template.render(newEvent(d, fields), w.now()); err == nil && rendered != "" {
+		if rendered, err := w.template.render(newEvent(d, fields), w.now); err == nil && rendered != "" {
 			return formatted(d, strike(cut(rendered, maxTemplate/2))), nil
 		}
 	}

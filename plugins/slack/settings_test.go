@@ -254,7 +254,7 @@ func TestThePageIsRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := l.render(newEvent(d, fields), at)
+		text, err := l.render(newEvent(d, fields), noon)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,21 +145,27 @@ func compile(source string) (*layout, error) {
 	}
 	l := &layout{tmpl: tmpl}
 	// A name that the event does not have is found out now; what depends on data is not.
-	if _, err := l.render(event{Data: map[string]any{}}, time.Now()); err != nil && strings.Contains(err.Error(), "can't evaluate field") {
+	if _, err := l.render(event{Data: map[string]any{}}, time.Now); err != nil && strings.Contains(err.Error(), "can't evaluate field") {
 		return nil, err
 	}
 	return l, nil
 }
 
-// render runs the template. Blank space around the result is cut off.
-func (l *layout) render(e event, now time.Time) (string, error) {
+// render runs the template. Blank space around the result is cut off. The error is
+// errTooSlow when only the machine may be at fault.
+func (l *layout) render(e event, clock func() time.Time) (string, error) {
 	t, err := l.tmpl.Clone()
 	if err != nil {
 		return "", err
 	}
-	r := &run{now: now, until: time.Now().Add(maxTime), steps: maxSteps}
+	now := clock()
+	r := &run{clock: clock, now: now, until: now.Add(maxTime), steps: maxSteps}
 	out := &limited{}
-	if err := t.Funcs(r.funcs()).Execute(out, e); err != nil {
+	err = t.Funcs(r.funcs()).Execute(out, e)
+	if errors.Is(err, errTooSlow) {
+		return "", errTooSlow
+	}
+	if err != nil {
 		return "", readable(err)
 	}
 	return strings.TrimSpace(out.b.String()), nil
@@ -229,13 +236,17 @@ func (r *rewriter) count(l *parse.ListNode) {
 }
 
 // cycle finds a template that calls itself, through others or not.
-func (r *rewriter) cycle() (string, bool) {
+func (r *rewriter) cycle() (found string, ok bool) {
 	const visiting, done = 1, 2
 	state := map[string]int{}
 	var visit func(name string) bool
 	visit = func(name string) bool {
-		if state[name] != 0 {
-			return state[name] == visiting
+		switch state[name] {
+		case visiting:
+			found = name
+			return true
+		case done:
+			return false
 		}
 		state[name] = visiting
 		if slices.ContainsFunc(r.calls[name], visit) {
@@ -244,10 +255,5 @@ func (r *rewriter) cycle() (string, bool) {
 		state[name] = done
 		return false
 	}
-	for name := range r.calls {
-		if visit(name) {
-			return name, true
-		}
-	}
-	return "", false
+	return found, slices.ContainsFunc(slices.Sorted(maps.Keys(r.calls)), visit)
 }
