@@ -22,13 +22,16 @@ func entryHash(entry string) uint64 {
 	return binary.BigEndian.Uint64(h[:])
 }
 
+// Lines reports whether any delivery may be Blocked. It takes no lock.
+func (s *Store) Lines() bool { return s.lines.Load() > 0 }
+
 // Blocked reports whether a ready delivery of an ordered lane must wait for
 // another one of its entry, which then is waiting, returning, or was ready
 // when something was parked behind it. It is a point look-up, and none at all
 // while no lane has such a delivery. The caller guarantees that nothing else of
 // the entry is being attempted and that the outcome of what was is committed.
 func (s *Store) Blocked(lane Lane, entry string, seq uint64) (blocked bool, err error) {
-	if s.lines.Load() == 0 || entry == "" {
+	if !s.Lines() || entry == "" {
 		return false, s.stopped()
 	}
 	err = s.view(func(txn *badger.Txn) ([]damaged, error) {
@@ -48,7 +51,7 @@ func (s *Store) Blocked(lane Lane, entry string, seq uint64) (blocked bool, err 
 // waitsFor is the delivery that one which is ready or following waits for, 0
 // when there is none.
 func (s *Store) waitsFor(txn *badger.Txn, p pendingPlace, entry string) (uint64, error) {
-	if p.track != Following && (p.track != Ready || s.lines.Load() == 0) || entry == "" {
+	if p.track != Following && (p.track != Ready || !s.Lines()) || entry == "" {
 		return 0, nil
 	}
 	key := lineKey(p.lane, entryHash(entry))

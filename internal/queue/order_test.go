@@ -39,7 +39,7 @@ func (h *harness) succeeds(d Delivery) {
 	h.settle()
 }
 
-func (h *harness) park(behind []uint64, ds ...Delivery) []Turn {
+func (h *harness) park(behind uint64, ds ...Delivery) []Turn {
 	h.t.Helper()
 	var ps []Parking
 	for _, d := range ds {
@@ -100,7 +100,7 @@ func TestAHeadThatWaitsHoldsBackItsEntryAndNoOther(t *testing.T) {
 		mustEqual(t, "a later one is blocked", h.isBlocked(d), true)
 		mustEqual(t, "a later one that is still ready waits for", h.waitsForOf(d), a[0].Seq)
 	}
-	if got := h.park(nil, a[1:]...); len(got) != 0 {
+	if got := h.park(0, a[1:]...); len(got) != 0 {
 		t.Errorf("called too early: %v", got)
 	}
 	h.sound()
@@ -172,7 +172,7 @@ func TestParkingIsDecidedByWhatIsCommitted(t *testing.T) {
 			lane := h.lane("x.a")[0]
 			ds := h.entry(lane, "a", 3)
 			row.first(h, ds[0])
-			turns := h.park([]uint64{ds[0].Seq}, ds[1], ds[2])
+			turns := h.park(ds[0].Seq, ds[1], ds[2])
 			mustEqual(t, "the second is called at once", len(turns) == 1 && turns[0].Seq == ds[1].Seq, row.called)
 			h.sound()
 			row.before(h, ds[0])
@@ -199,7 +199,7 @@ func TestAnOutcomeAndAParkingInAnyOrderLeaveTheEntryInOrder(t *testing.T) {
 	lane := h.lane("x.a")[0]
 	ds := h.entry(lane, "a", 2)
 	h.finish(ds[0], delivery.Success, 0)
-	mustEqual(t, "called", len(h.park([]uint64{ds[0].Seq}, ds[1])), 1)
+	mustEqual(t, "called", len(h.park(ds[0].Seq, ds[1])), 1)
 	mustSeqs(t, "due", h.due(lane), ds[1].Seq)
 	h.sound()
 }
@@ -209,10 +209,10 @@ func TestOneThatIsParkedTwiceOrHasEndedStaysWhereItIs(t *testing.T) {
 	lane := h.lane("x.a")[0]
 	ds := h.entry(lane, "a", 3)
 	h.fails(ds[0])
-	h.park(nil, ds[1], ds[1])
-	h.park(nil, ds[1])
+	h.park(0, ds[1], ds[1])
+	h.park(0, ds[1])
 	h.succeeds(ds[2]) // as if it were outside the order
-	h.park(nil, ds[2])
+	h.park(0, ds[2])
 	mustEqual(t, "followers", h.stats(lane).Following, 1)
 	h.sound()
 }
@@ -223,7 +223,7 @@ func TestWhatWasFinishedIsRetriedAndReplayedOutsideTheOrder(t *testing.T) {
 	ds := h.entry(lane, "a", 3)
 	h.succeeds(ds[0])
 	h.fails(ds[1])
-	h.park(nil, ds[2])
+	h.park(0, ds[2])
 	d, err := h.Requeue(t.Context(), lane, ds[0].Seq)
 	if err != nil || d.Track != Returning {
 		t.Fatalf("%+v, %v", d, err)
@@ -243,7 +243,7 @@ func TestAWaitingHeadThatAnOperatorRetriesStaysTheHead(t *testing.T) {
 	lane := h.lane("x.a")[0]
 	ds := h.entry(lane, "a", 3)
 	h.fails(ds[0])
-	h.park(nil, ds[1])
+	h.park(0, ds[1])
 	d, err := h.Requeue(t.Context(), lane, ds[0].Seq)
 	if err != nil || d.Track != Returning {
 		t.Fatalf("%+v, %v", d, err)
@@ -267,7 +267,7 @@ func TestDroppingLetsTheNextOneGo(t *testing.T) {
 	lane := h.lane("x.a")[0]
 	ds := h.entry(lane, "a", 4)
 	h.fails(ds[0])
-	h.park(nil, ds[1:]...)
+	h.park(0, ds[1:]...)
 	drop := func(d Delivery) {
 		if err := h.Drop(t.Context(), lane, d.Seq); err != nil {
 			t.Fatal(err)
@@ -293,7 +293,7 @@ func TestAllOfALaneIsDroppedFollowersIncluded(t *testing.T) {
 		for _, e := range []string{"a", "b", "c"} {
 			ds := h.entry(lane, e, 5)
 			h.fails(ds[0])
-			h.park(nil, ds[1:4]...)
+			h.park(0, ds[1:4]...)
 			busy = ds[0].Seq
 		}
 		q := &PendingDrop{Lane: lane, Code: delivery.CodeDropped, Skip: func(seq uint64) bool { return seq == busy }}
@@ -305,7 +305,7 @@ func TestAllOfALaneIsDroppedFollowersIncluded(t *testing.T) {
 				t.Fatal(err)
 			}
 			if ready := h.ready(lane); total == 0 && len(ready) > 0 { // one is parked while the lane is being dropped
-				h.park(nil, ready[len(ready)-1])
+				h.park(0, ready[len(ready)-1])
 			}
 			total += n
 			h.sound()
@@ -322,7 +322,7 @@ func TestFollowersOfARemovedWebhookExpireWithIt(t *testing.T) {
 	lane := h.lane("x.a")[0]
 	ds := h.entry(lane, "a", 4)
 	h.fails(ds[0])
-	h.park(nil, ds[1:]...)
+	h.park(0, ds[1:]...)
 	h.set(map[string]LaneIdentity{})
 	h.later(RemovedKeep)
 	h.expired(lane)
@@ -339,11 +339,11 @@ func TestFollowersAreReleasedInStepsAndAfterACrashInBetween(t *testing.T) {
 	for e := range 100 {
 		ds := h.entry(lane, fmt.Sprint(e), 2)
 		h.fails(ds[0])
-		h.park(nil, ds[1])
+		h.park(0, ds[1])
 	}
 	big := h.entry(lane, "big", 150)
 	h.fails(big[0])
-	h.park(nil, big[1:]...)
+	h.park(0, big[1:]...)
 	q, steps := &Release{Lane: lane}, 0
 	for more := true; more; steps++ {
 		var err error
@@ -375,7 +375,7 @@ func TestFollowersArePartOfRetentionsCopyForward(t *testing.T) {
 	lane := h.lane("x.a")[0]
 	ds := h.entry(lane, "a", 3)
 	h.fails(ds[0])
-	h.park(nil, ds[1:]...)
+	h.park(0, ds[1:]...)
 	for range 5 {
 		h.later(day)
 		h.reopen()
@@ -420,7 +420,7 @@ func TestDamageHoldsBackNobodyForEver(t *testing.T) {
 			lane := h.lane("x.a")[0]
 			ds := h.entry(lane, "a", 4)
 			h.fails(ds[0])
-			h.park(nil, ds[1:]...)
+			h.park(0, ds[1:]...)
 			h.damage(key(h, ds))
 			h.clock.advance(time.Hour)
 			ended := 0
@@ -492,7 +492,7 @@ func benchmarkCall(b *testing.B, n int) {
 	s.Complete(Completion{Delivery: all[0], Attempt: attemptOf(all[0], delivery.Pending, 0), Ordered: true})
 	ps := make([]Parking, 0, n)
 	for _, d := range all[1:] {
-		ps = append(ps, Parking{Delivery: d, Behind: []uint64{all[0].Seq}})
+		ps = append(ps, Parking{Delivery: d, Behind: all[0].Seq})
 	}
 	for len(ps) > 0 {
 		_, done, err := s.Park(b.Context(), ps)

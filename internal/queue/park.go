@@ -13,10 +13,9 @@ const maxParkStep = 256
 // entry.
 type Parking struct {
 	Delivery Delivery
-	// Behind are earlier deliveries of the entry that are ready in the store and
-	// being attempted, or asked for by an operator; empty when [Store.Blocked]
-	// said that there is one.
-	Behind []uint64
+	// Behind is an earlier delivery of the entry that is being attempted; 0 when
+	// [Store.Blocked] said that there is one.
+	Behind uint64
 }
 
 // Park takes ready deliveries of an ordered lane out of the way until it is
@@ -62,8 +61,8 @@ func (g *group) park(p *Parking) *damaged {
 	at, there := g.line(l, d.Lane, key)
 	if !there {
 		at.from = d.Seq
-		if at.head = g.firstReady(d.Lane, p.Behind); at.head == 0 {
-			at.head = d.Seq
+		if at.head = d.Seq; p.Behind != 0 && g.has(appendLaneSeq(nil, kindReady, d.Lane, p.Behind)) {
+			at.head = p.Behind
 		}
 		l.lines++
 	}
@@ -79,16 +78,6 @@ func (g *group) park(p *Parking) *damaged {
 	}
 	g.putLine(key, at)
 	return nil
-}
-
-// firstReady is the first of the deliveries that is still ready, 0 when none is.
-func (g *group) firstReady(lane Lane, seqs []uint64) (first uint64) {
-	for _, seq := range seqs {
-		if (first == 0 || seq < first) && g.has(appendLaneSeq(nil, kindReady, lane, seq)) {
-			first = seq
-		}
-	}
-	return first
 }
 
 // Following is how many deliveries of a lane wait for another one of their
