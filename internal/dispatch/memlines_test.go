@@ -58,6 +58,13 @@ func (s *memStore) due(r *memRow) queue.Turn {
 	return queue.Turn{Lane: r.del.Lane, Seq: r.del.Seq, Due: r.del.Due}
 }
 
+// headOf is the head of a delivery's entry.
+func (s *memStore) headOf(lane queue.Lane, seq uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines[lineOf(s.rows[lane][seq])]
+}
+
 // callTurns is the store's callback; commit is held, and mu is not.
 func (s *memStore) callTurns() {
 	s.mu.Lock()
@@ -119,6 +126,7 @@ func (s *memStore) Park(_ context.Context, ps []queue.Parking) (turns []queue.Tu
 			turns = append(turns, s.due(r))
 		default:
 			r.del.Track = queue.Following
+			s.parked++
 		}
 	}
 	return turns, n, nil

@@ -44,6 +44,7 @@ type memStore struct {
 	states  map[memState][]byte
 	lines   map[memEntry]uint64 // head
 	turns   []queue.Turn
+	parked  int
 	reads   atomic.Int64
 	epoch   time.Time
 }
