@@ -38,6 +38,24 @@ func (h *heard) note(o *delivery.Outbound) {
 	h.seqs[o.EntryID] = append(h.seqs[o.EntryID], seq)
 }
 
+func (h *heard) noting(f answer) answer {
+	return func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+		h.note(o)
+		f(ctx, o, a)
+	}
+}
+
+// only answers one event with f, the others with g.
+func only(event string, f, g answer) answer {
+	return func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+		if o.EventID == event {
+			f(ctx, o, a)
+			return
+		}
+		g(ctx, o, a)
+	}
+}
+
 func (h *heard) of(entry string) []uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -88,14 +106,7 @@ func TestAFailureForGoodLetsTheNextOfTheEntryGo(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
 		var got heard
 		w.store.entries = 1
-		tgt := orderly(1, 8, w.recv.sink("a", func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
-			got.note(o)
-			if o.EventID == "evt_2" {
-				refuse(ctx, o, a)
-				return
-			}
-			down(ctx, o, a)
-		}))
+		tgt := orderly(1, 8, w.recv.sink("a", got.noting(only("evt_2", refuse, down))))
 		tgt.Policy.Schedule = tgt.Policy.Schedule[:1]
 		w.d.Apply([]*Target{tgt})
 		w.d.Start()
@@ -202,13 +213,7 @@ func TestAnOutcomeThatDoesNotCountLeavesTheFirstTheFirst(t *testing.T) {
 
 func TestOrderThatIsSwitchedOffLetsTheFollowersGo(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
-		s := w.recv.sink("a", func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
-			if o.EventID == "evt_1" {
-				down(ctx, o, a)
-				return
-			}
-			ok(ctx, o, a)
-		})
+		s := w.recv.sink("a", only("evt_1", down, ok))
 		w.store.entries = 1
 		w.d.Apply([]*Target{orderly(1, 4, s)})
 		w.d.Start()

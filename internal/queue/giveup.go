@@ -33,7 +33,7 @@ type PendingDrop struct {
 }
 
 // dropOrder has followers before those whose end would call them.
-func dropOrder() [4]Track { return [...]Track{Following, Ready, Waiting, Returning} }
+func dropOrder() [numTracks]Track { return [...]Track{Following, Ready, Waiting, Returning} }
 
 // DropPending ends pending deliveries of a lane as failed, without an attempt:
 // at most limit of them (64 when it is 0 or more), in one transaction, going on
@@ -112,7 +112,7 @@ func (g *group) dropPending(q *PendingDrop, limit int) (n int, more bool) {
 
 func (q *PendingDrop) nextTrack(l *laneState) {
 	q.at, q.from = q.at+1, nil
-	if q.at == len(dropOrder()) && l.stirred != q.stirred {
+	if q.at == numTracks && l.stirred != q.stirred {
 		q.at, q.stirred, q.Skipped = 0, l.stirred, 0
 	}
 }

@@ -26,6 +26,25 @@ func (h *harness) entry(lane Lane, entry string, n int) []Delivery {
 	return out
 }
 
+// queued is a lane with n deliveries of one entry: the first waits for a retry,
+// the others behind it.
+func (h *harness) queued(n int) (lane Lane, ds []Delivery) {
+	h.t.Helper()
+	lane = h.lane("x.a")[0]
+	ds = h.entry(lane, "a", n)
+	h.fails(ds[0])
+	h.park(0, ds[1:]...)
+	return lane, ds
+}
+
+// wantNoLines fails when something still waits for something else.
+func (h *harness) wantNoLines(lane Lane) {
+	h.t.Helper()
+	if followers, lines := h.Following(lane); followers != 0 || lines != 0 {
+		h.t.Errorf("%d followers and %d lines are left", followers, lines)
+	}
+}
+
 // fails records an attempt after which the delivery waits for an hour.
 func (h *harness) fails(d Delivery) {
 	h.t.Helper()
@@ -127,9 +146,7 @@ func TestAHeadThatWaitsHoldsBackItsEntryAndNoOther(t *testing.T) {
 		h.reopen()
 	}
 	mustSeqs(t, "due", h.due(lane))
-	if f, lines := h.Following(lane); f != 0 || lines != 0 {
-		t.Errorf("%d followers and %d lines are left", f, lines)
-	}
+	h.wantNoLines(lane)
 	want := []uint64{a[1].Seq, a[2].Seq, a[3].Seq}
 	if got := slices.Collect(func(yield func(uint64) bool) {
 		for _, turn := range turns {
@@ -264,10 +281,7 @@ func TestAWaitingHeadThatAnOperatorRetriesStaysTheHead(t *testing.T) {
 
 func TestDroppingLetsTheNextOneGo(t *testing.T) {
 	h := newHarness(t)
-	lane := h.lane("x.a")[0]
-	ds := h.entry(lane, "a", 4)
-	h.fails(ds[0])
-	h.park(0, ds[1:]...)
+	lane, ds := h.queued(4)
 	drop := func(d Delivery) {
 		if err := h.Drop(t.Context(), lane, d.Seq); err != nil {
 			t.Fatal(err)
@@ -280,9 +294,7 @@ func TestDroppingLetsTheNextOneGo(t *testing.T) {
 	mustSeqs(t, "due", h.due(lane), ds[2].Seq)
 	drop(ds[3])
 	drop(ds[2])
-	if f, lines := h.Following(lane); f != 0 || lines != 0 {
-		t.Errorf("%d followers and %d lines are left", f, lines)
-	}
+	h.wantNoLines(lane)
 }
 
 func TestAllOfALaneIsDroppedFollowersIncluded(t *testing.T) {
@@ -319,17 +331,12 @@ func TestAllOfALaneIsDroppedFollowersIncluded(t *testing.T) {
 
 func TestFollowersOfARemovedWebhookExpireWithIt(t *testing.T) {
 	h := newHarness(t)
-	lane := h.lane("x.a")[0]
-	ds := h.entry(lane, "a", 4)
-	h.fails(ds[0])
-	h.park(0, ds[1:]...)
+	lane, ds := h.queued(4)
 	h.set(map[string]LaneIdentity{})
 	h.later(RemovedKeep)
 	h.expired(lane)
 	h.sound()
-	if f, lines := h.Following(lane); f != 0 || lines != 0 {
-		t.Errorf("%d followers and %d lines are left", f, lines)
-	}
+	h.wantNoLines(lane)
 }
 
 func TestFollowersAreReleasedInStepsAndAfterACrashInBetween(t *testing.T) {
@@ -359,9 +366,7 @@ func TestFollowersAreReleasedInStepsAndAfterACrashInBetween(t *testing.T) {
 	if steps < 249/64 {
 		t.Errorf("%d steps", steps)
 	}
-	if f, lines := h.Following(lane); f != 0 || lines != 0 {
-		t.Errorf("%d followers and %d lines are left", f, lines)
-	}
+	h.wantNoLines(lane)
 	mustEqual(t, "called", len(turns), 249)
 	mustEqual(t, "due", len(h.due(lane)), 249)
 	more, err := h.ReleaseFollowers(t.Context(), &Release{Lane: lane})
@@ -372,10 +377,7 @@ func TestFollowersAreReleasedInStepsAndAfterACrashInBetween(t *testing.T) {
 
 func TestFollowersArePartOfRetentionsCopyForward(t *testing.T) {
 	h := newHarness(t, func(o *Options) { o.Retention = Retention{Payloads: day, Delivered: day, Failed: day} })
-	lane := h.lane("x.a")[0]
-	ds := h.entry(lane, "a", 3)
-	h.fails(ds[0])
-	h.park(0, ds[1:]...)
+	lane, ds := h.queued(3)
 	for range 5 {
 		h.later(day)
 		h.reopen()
@@ -417,10 +419,7 @@ func TestDamageHoldsBackNobodyForEver(t *testing.T) {
 	for name, key := range rows {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
-			lane := h.lane("x.a")[0]
-			ds := h.entry(lane, "a", 4)
-			h.fails(ds[0])
-			h.park(0, ds[1:]...)
+			lane, ds := h.queued(4)
 			h.damage(key(h, ds))
 			h.clock.advance(time.Hour)
 			ended := 0
@@ -453,71 +452,5 @@ func TestTheCountersOfALaneFromBeforeOrderAreRead(t *testing.T) {
 	}
 	if n := len(plain.append(nil, key)); n != 1+9+4 {
 		t.Errorf("the row of a lane without order has %d bytes, which former versions do not read", n)
-	}
-}
-
-// BenchmarkCall measures the end of a head that has so many followers, half of
-// which have come and gone: the cost of finding the next must not grow with
-// them. Run it with -benchtime 1000x.
-func BenchmarkCall(b *testing.B) {
-	for _, n := range []int{4000, 100000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) { benchmarkCall(b, n) })
-	}
-}
-
-func benchmarkCall(b *testing.B, n int) {
-	s, err := Open(b.Context(), Options{Dir: b.TempDir() + "/q", stat: roomy})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close(context.Background())
-	lanes, err := s.SetLanes(b.Context(), wants("x.a"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	lane := lanes["x.a"].Lane
-	for left := n; left > 0; left -= 100 {
-		evs := make([]*Event, 100)
-		for i := range evs {
-			evs[i] = testEvent(1, lane)
-		}
-		if err := s.Accept(b.Context(), evs); err != nil {
-			b.Fatal(err)
-		}
-	}
-	all, _, err := s.ReadReady(lane, 0, n, 1<<30)
-	if err != nil {
-		b.Fatal(err)
-	}
-	s.Complete(Completion{Delivery: all[0], Attempt: attemptOf(all[0], delivery.Pending, 0), Ordered: true})
-	ps := make([]Parking, 0, n)
-	for _, d := range all[1:] {
-		ps = append(ps, Parking{Delivery: d, Behind: all[0].Seq})
-	}
-	for len(ps) > 0 {
-		_, done, err := s.Park(b.Context(), ps)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ps = ps[done:]
-	}
-	var last Delivery
-	end := func() {
-		ds, _, err := s.ReadWaiting(lane, last.Due, last.Seq, s.Now()+1, 1, 1)
-		if err != nil || len(ds) == 0 {
-			b.Fatal("no head is due", err)
-		}
-		last = ds[0]
-		s.Complete(Completion{Delivery: last, Attempt: attemptOf(last, delivery.Success, 0)})
-		if err := s.do(b.Context(), func(*group) error { return nil }); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for range n / 2 {
-		end()
-	}
-	b.ResetTimer()
-	for range b.N {
-		end()
 	}
 }

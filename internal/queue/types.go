@@ -78,6 +78,8 @@ const (
 	// Following rows wait for an earlier delivery of their entry, in a lane that
 	// is ordered. Dispatch never sees one: it is Waiting when it is called.
 	Following Track = 4
+
+	numTracks = 4
 )
 
 // Delivery is a pending delivery as the dispatcher sees it: everything that an
