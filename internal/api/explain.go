@@ -144,8 +144,13 @@ func (v *view) explain(s *queue.Summary, d *rest.DeliveryDetail, attempts []deli
 		text = append(text, fmt.Sprintf("Attempt %d is under way.", s.Attempts+1))
 	case rest.StatusHeld:
 		text = append(text, "Held because "+heldText(v.lane(s.Lane).LaneState)+".", "Nothing is lost and no attempt is used up while it is held.")
-	default:
-		text = append(text, v.waiting(s, last))
+	case rest.StatusPending:
+		if d.WaitsFor == "" {
+			text = append(text, v.waiting(s, last))
+		}
+	}
+	if d.WaitsFor != "" {
+		text = append(text, fmt.Sprintf("Waits for %s, an earlier delivery of the same entry: this webhook delivers the events of an entry in order, so it is attempted when that one has succeeded or failed for good, or was dropped.", d.WaitsFor))
 	}
 	if s.Unstable {
 		text = append(text, "A number in the payload loses digits when JavaScript parses it, so a receiver that signs JSON.stringify(JSON.parse(body)) finds another signature; one that signs the raw body does not.")

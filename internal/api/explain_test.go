@@ -54,6 +54,36 @@ func TestEveryRuleHasASentence(t *testing.T) {
 	}
 }
 
+func TestADeliveryThatWaitsForAnotherOneSaysForWhich(t *testing.T) {
+	w := newWorld(t).start(t)
+	first := w.store.add(backend, 1, delivery.Pending, nil)
+	stored := w.store.add(backend, 2, delivery.Pending, func(s *queue.Summary) { s.WaitsFor = 1 })
+	kept := w.store.add(backend, 3, delivery.Pending, nil)
+	held := w.store.add(alerts, 4, delivery.Pending, func(s *queue.Summary) { s.WaitsFor = 1 })
+	w.dispatcher.waits[key{backend, 3}] = 1
+	for seq := range uint64(4) {
+		w.addEvent(seq+1, func(*queue.EventRecord) {})
+	}
+	for _, row := range []struct {
+		id, waitsFor, status string
+		sentences            int
+	}{
+		{first, "", rest.StatusPending, 1},
+		{stored, first, rest.StatusPending, 1},
+		{kept, first, rest.StatusPending, 1},
+		{held, id.Delivery(testStore, uint32(alerts), 1), rest.StatusHeld, 3},
+	} {
+		d, err := w.client.Delivery(t.Context(), row.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := strings.Contains(d.Explanation[len(d.Explanation)-1], "Waits for "+row.waitsFor+", an earlier delivery of the same entry")
+		if d.WaitsFor != row.waitsFor || d.Status != row.status || len(d.Explanation) != row.sentences || said != (row.waitsFor != "") {
+			t.Errorf("%s waits for %q and is %s: %q, want %+v", row.id, d.WaitsFor, d.Status, d.Explanation, row)
+		}
+	}
+}
+
 func TestEveryHoldReasonHasASentence(t *testing.T) {
 	for _, reason := range holdReasons() {
 		if text := heldText(LaneState{Hold: reason}); text == string(reason) || !strings.Contains(text, "go on") {

@@ -45,6 +45,7 @@ func (a *app) printDelivery(d *rest.DeliveryDetail) error {
 	p.add("webhook", oneLine(d.Webhook))
 	p.add("event", oneLine(d.Event+"  "+d.EventID))
 	p.addIf("entry", d.EntryID)
+	p.addIf("waits for", d.WaitsFor)
 	p.add("accepted", clock(d.CreatedAt.Time))
 	if !d.NextAttemptAt.IsZero() {
 		p.add("next attempt", clock(d.NextAttemptAt.Time)+" ("+relative(d.NextAttemptAt.Time, a.Now())+")")

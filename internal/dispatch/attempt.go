@@ -36,6 +36,11 @@ func (l *lane) work() {
 			l.kick()
 			continue
 		}
+		if l.wantsTidying() {
+			l.tidy()
+			l.kick()
+			continue
+		}
 		if l.perCall() > 1 {
 			if b == nil {
 				b = &batch{}
@@ -60,6 +65,7 @@ func (l *lane) work() {
 		l.mu.Lock()
 	}
 	l.workers--
+	l.goOn()
 	if l.workers == 0 {
 		for _, f := range l.lists() {
 			f.trim()
@@ -182,13 +188,14 @@ func (d *Dispatcher) guard(webhook string, o *delivery.Outbound, call func()) (p
 // record hands the outcome to the store.
 func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state string) {
 	l.mu.Lock()
+	ordered := l.holds(del.Seq)
 	l.calls.n--
 	keep, say := l.settle(s, del, a)
 	l.kick()
 	l.arm()
 	l.mu.Unlock()
 	if keep {
-		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a, Sink: state})
+		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a, Sink: state, Ordered: ordered})
 	}
 	if say != nil {
 		say()

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -58,6 +59,12 @@ func (b *batch) room() int {
 
 func (b *batch) fits(del *queue.Delivery) bool {
 	return del.Crashes == 0 && b.bytes+len(del.Payload) <= b.limits.BatchBytes
+}
+
+// has reports whether the call carries a delivery of an entry. In a lane that is
+// ordered a second one can only be one that is outside the order.
+func (b *batch) has(entry string) bool {
+	return slices.ContainsFunc(b.dels, func(del queue.Delivery) bool { return del.EntryID == entry })
 }
 
 // end lets go of what the call carried.
@@ -124,12 +131,17 @@ func (l *lane) gather(b *batch) {
 			l.kick()
 			continue
 		}
+		if l.wantsTidying() {
+			l.tidy()
+			l.kick()
+			continue
+		}
 		del, ok := l.take(b.slot)
 		switch {
 		case !ok && !l.await(b):
 			return
 		case !ok:
-		case !b.fits(&del):
+		case !b.fits(&del) || (l.entries.on && b.has(del.EntryID)):
 			l.putBack(&del)
 			return
 		default:
@@ -298,9 +310,10 @@ func (l *lane) recordBatch(b *batch) {
 	l.mu.Lock()
 	l.calls.n--
 	for i := range b.dels {
+		ordered := l.holds(b.dels[i].Seq)
 		keep, what := l.settle(b.slot, &b.dels[i], b.as[i])
 		if keep {
-			b.done = append(b.done, queue.Completion{Delivery: b.dels[i], Attempt: b.as[i], Sink: b.state})
+			b.done = append(b.done, queue.Completion{Delivery: b.dels[i], Attempt: b.as[i], Sink: b.state, Ordered: ordered})
 		}
 		if what != nil {
 			say = append(say, what)

@@ -14,6 +14,9 @@
 //   - An attempt sees one [Target] from its beginning to its end. Apply switches
 //     all lanes at one instant, cancels nothing, and closes a sink after its last
 //     attempt.
+//   - In an ordered lane no attempt of a delivery begins before the outcome of
+//     every earlier one of its entry is durable, retries included, whatever is
+//     retried by an operator or replayed excepted. Entries do not wait for each other.
 //   - A dispatcher that is idle for a second runs one goroutine, which sleeps
 //     until the next time that is known; nothing polls.
 //   - What the daemon's own shutdown cuts short uses up no attempt.
@@ -38,6 +41,12 @@
 // sequences; scans skip those. An entry leaves the set when the store has
 // reported the commit (see [Dispatcher.Changed]), and never while a scan is
 // under way, since that scan may look at an older snapshot.
+//
+// In an ordered lane take passes on only what may be claimed (entries.go). A ready
+// delivery holds its entry from then on until the lane lets go of it; what comes
+// behind it is kept beside the ring or parked in the store. Before a claim the
+// store is asked whether something that waits for a retry is in the way. Only
+// ready deliveries are ever held back. docs/queue.md has the whole protocol.
 //
 // A held lane keeps nothing in memory but the set of what is in flight, and so
 // does one whose deliveries are being dropped: the rows are the store's alone

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"iter"
 	"slices"
 	"sync/atomic"
 
@@ -67,6 +68,27 @@ func (f *fifo) remove(seq uint64) (queue.Delivery, bool) {
 		}
 	}
 	return queue.Delivery{}, false
+}
+
+// removeEntry takes out the oldest delivery of an entry.
+func (f *fifo) removeEntry(entry string) (queue.Delivery, bool) {
+	for del := range f.all() {
+		if del.EntryID == entry {
+			return f.remove(del.Seq)
+		}
+	}
+	return queue.Delivery{}, false
+}
+
+// all goes through the deliveries, the oldest first.
+func (f *fifo) all() iter.Seq[*queue.Delivery] {
+	return func(yield func(*queue.Delivery) bool) {
+		for i := f.head; i < len(f.q); i++ {
+			if !yield(&f.q[i]) {
+				return
+			}
+		}
+	}
 }
 
 func (f *fifo) has(seq uint64) bool {

@@ -28,6 +28,7 @@ type lane struct {
 	front   fifo // put back, or asked for: due, and outside the order of the scans
 	owned   owned
 	order   order
+	entries entries
 
 	calls  calls
 	terms  terms
@@ -75,6 +76,7 @@ type order struct {
 // low-water mark.
 func newLane(d *Dispatcher, num queue.Lane) *lane {
 	l := &lane{d: d, num: num}
+	l.entries.init(num)
 	for _, f := range l.lists() {
 		f.total = &d.held
 	}
@@ -82,8 +84,8 @@ func newLane(d *Dispatcher, num queue.Lane) *lane {
 	return l
 }
 
-func (l *lane) lists() [5]*fifo {
-	return [5]*fifo{&l.front, &l.ready.ring, &l.waiting.due, &l.back.retries, &l.back.replays}
+func (l *lane) lists() [7]*fifo {
+	return [7]*fifo{&l.front, &l.ready.ring, &l.waiting.due, &l.back.retries, &l.back.replays, &l.entries.kept, &l.entries.parks}
 }
 
 // slot is what runs on the lane at this moment; nil when it was removed.
@@ -93,6 +95,7 @@ func (l *lane) slot() *slot { return l.d.table.Load().slots[l.num] }
 // at any time: what is in flight or not yet committed stays owned, and a scan
 // under way is void.
 func (l *lane) reset() {
+	l.clearEntries()
 	for _, f := range l.lists() {
 		f.drain(l.disownListed)
 	}
@@ -118,7 +121,11 @@ func (l *lane) closed(s *slot) bool {
 // calls aside.
 func (l *lane) open(s *slot) bool {
 	l.govern(s)
-	return l.d.running() && !l.closed(s) && l.halt.open(l.inFlight)
+	if !l.d.running() || l.closed(s) || !l.halt.open(l.inFlight) {
+		return false
+	}
+	l.keepOrder(s)
+	return true
 }
 
 // offer takes a new delivery, right after its commit.
@@ -169,7 +176,7 @@ func (l *lane) backlog(s *slot) int {
 	if per := l.perCall(); per > 1 {
 		n = (n + per - 1) / per
 	}
-	if l.wantsScan() != scanNone || l.wantsStep(s) {
+	if l.wantsScan() != scanNone || l.wantsStep(s) || l.wantsTidying() {
 		n++
 	}
 	if l.halt.probeReady {
@@ -206,14 +213,23 @@ func (l *lane) replaysAllowed(s *slot) int {
 func (l *lane) take(s *slot) (queue.Delivery, bool) {
 	for {
 		list := l.pick(s)
-		if list == nil {
+		if list == nil || (list == &l.ready.ring && l.crowded()) {
 			return queue.Delivery{}, false
 		}
 		del := list.pop()
 		if list == &l.ready.ring && l.owned.state(del.Seq) != ownNone {
+			l.holdAsked(&del)
 			continue // an operator asked for it before it was offered; it is handled there
 		}
-		return del, true
+		if !l.entries.on {
+			return del, true
+		}
+		switch l.admit(s, &del) {
+		case admitted:
+			return del, true
+		case changed:
+			return queue.Delivery{}, false
+		}
 	}
 }
 
@@ -261,6 +277,11 @@ func (l *lane) land(del *queue.Delivery) {
 	switch {
 	case l.closed(l.slot()):
 		l.disown(del.Seq) // letting go starts from the mark
+	case del.Track == queue.Following:
+		l.letGo(del.Seq)
+	case l.entries.on && inOrder(del) && !l.holds(del.Seq):
+		l.disown(del.Seq)
+		l.reset() // its place is among others of its entry
 	case del.Track == queue.Returning && del.Replay:
 		l.list(&l.back.replays, del)
 	case del.Track == queue.Returning && l.back.retries.len() >= l.d.ringSize:

@@ -29,6 +29,7 @@ type memStore struct {
 	rng       *rand.Rand
 	skew      int64  // ms that a test adds to relay time
 	payload   []byte // of what is accepted; nil = one that says the sequence
+	entries   uint64 // events are of so many entries in turn; 0 = each of its own
 
 	commit sync.Mutex // one transaction with its callbacks at a time
 	d      *Dispatcher
@@ -41,6 +42,9 @@ type memStore struct {
 	timer   *time.Timer
 	jobs    []queue.ReplayJob
 	states  map[memState][]byte
+	lines   map[memEntry]uint64 // head
+	turns   []queue.Turn
+	parked  int
 	reads   atomic.Int64
 	epoch   time.Time
 }
@@ -56,12 +60,13 @@ type memRow struct {
 	state delivery.State
 	code  delivery.Code
 	log   []delivery.Attempt
+	once  bool // it was finished before
 }
 
 func newMemStore(fail func(string, ...any)) *memStore {
-	return &memStore{fail: fail, flush: 10 * time.Millisecond, rows: map[queue.Lane]map[uint64]*memRow{},
-		states: map[memState][]byte{},
-		epoch:  time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
+	return &memStore{fail: fail, flush: 10 * time.Millisecond, entries: 5, rows: map[queue.Lane]map[uint64]*memRow{},
+		states: map[memState][]byte{}, lines: map[memEntry]uint64{},
+		epoch: time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
 }
 
 func (s *memStore) Now() int64 {
@@ -87,7 +92,7 @@ func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
 		seqs = append(seqs, s.seq)
 		for _, lane := range lanes {
 			del := queue.Delivery{Lane: lane, Seq: s.seq, Track: queue.Ready, EventID: fmt.Sprintf("evt_%d", s.seq),
-				EventType: "entry.created", EntryID: fmt.Sprintf("entry_%d", s.seq%5), Payload: s.payload}
+				EventType: "entry.created", EntryID: s.entryOf(s.seq), Payload: s.payload}
 			if del.Payload == nil {
 				del.Payload = fmt.Appendf(nil, "payload %d", s.seq)
 			}
@@ -214,6 +219,7 @@ func (s *memStore) commitBuffer() {
 	if len(changes) > 0 {
 		s.d.Changed(changes)
 	}
+	s.callTurns()
 }
 
 func (s *memStore) apply(c *queue.Completion) queue.Change {
@@ -237,10 +243,15 @@ func (s *memStore) apply(c *queue.Completion) queue.Change {
 	}
 	r.del.Attempts++
 	r.del.Tries++
-	r.state, r.code = a.State, a.Code
+	r.state, r.code, r.once = a.State, a.Code, r.once || a.State != delivery.Pending
 	r.del.Track, r.del.Due = 0, 0
 	if a.State == delivery.Pending {
 		r.del.Track, r.del.Due = queue.Waiting, c.Delivery.Due+a.NextIn.Milliseconds()
+		if c.Ordered && c.Delivery.Track == queue.Ready {
+			s.startLine(r)
+		}
+	} else {
+		s.endInLine(r)
 	}
 	return change
 }
@@ -283,7 +294,11 @@ func (s *memStore) Drop(ctx context.Context, lane queue.Lane, seq uint64) error 
 	case r.state == delivery.Failed:
 		delete(s.rows[lane], seq)
 	default:
-		r.del.Track, r.del.Due, r.state, r.code = 0, 0, delivery.Failed, delivery.CodeDropped
+		r.del.Track, r.del.Due, r.state, r.code, r.once = 0, 0, delivery.Failed, delivery.CodeDropped, true
+		s.endInLine(r)
+		s.mu.Unlock()
+		s.callTurns()
+		s.mu.Lock()
 	}
 	return nil
 }
@@ -303,7 +318,8 @@ func (s *memStore) DropPending(_ context.Context, q *queue.PendingDrop, _ int) (
 		case n == 3:
 			return n, true, nil
 		default:
-			r.del.Track, r.del.Due, r.state, r.code = 0, 0, delivery.Failed, q.Code
+			r.del.Track, r.del.Due, r.state, r.code, r.once = 0, 0, delivery.Failed, q.Code, true
+			s.endInLine(r)
 			n++
 		}
 	}

@@ -26,7 +26,7 @@ type step struct {
 var steps = rapid.Custom(func(t *rapid.T) step {
 	return step{
 		Do: rapid.SampledFrom([]string{"accept", "accept", "accept", "sleep", "sleep", "sleep", "mood", "mood", "hold", "enable", "enable",
-			"remove", "retry", "retry", "drop", "drop lane", "replay", "cancel", "pause", "resume", "restart", "test", "down", "up", "recheck"}).Draw(t, "do"),
+			"remove", "retry", "retry", "drop", "order", "drop lane", "replay", "cancel", "pause", "resume", "restart", "test", "down", "up", "recheck"}).Draw(t, "do"),
 		Lane: queue.Lane(rapid.IntRange(1, 3).Draw(t, "lane")),
 		N:    rapid.IntRange(0, 40).Draw(t, "n"),
 	}
@@ -41,6 +41,7 @@ type machine struct {
 	d       *Dispatcher
 	targets map[queue.Lane]*Target
 	seqs    []uint64
+	ordered map[queue.Lane]bool
 
 	mu     sync.Mutex
 	errs   []error
@@ -65,6 +66,7 @@ func (m *machine) random(n int) int {
 var moods = []delivery.Outcome{delivery.Delivered, delivery.Retry, delivery.Rejected, delivery.Interrupted, delivery.RateLimited, delivery.Misconfigured, delivery.Crashed}
 
 func (m *machine) answer(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+	m.checkOrder(o)
 	m.mu.Lock()
 	mood := moods[m.mood[o.Webhook]]
 	if m.rng.IntN(3) == 0 {
@@ -89,7 +91,7 @@ func (m *machine) newDispatcher() {
 func (m *machine) target(lane queue.Lane, concurrency int) *Target {
 	m.number++
 	t := target(lane, concurrency, m.sink(lane))
-	t.Generation = uint64(m.number)
+	t.Generation, t.Ordered = uint64(m.number), m.ordered[lane]
 	t.Policy = retry.Policy{Schedule: []time.Duration{0, time.Millisecond, 30 * time.Millisecond, time.Second}, Timeout: time.Second}
 	return t
 }
@@ -177,6 +179,8 @@ func (m *machine) do(s step) {
 				m.fail("cancel: %v", err)
 			}
 		}
+	case "order":
+		m.reorder(s)
 	case "down":
 		m.holdSink(s.Lane, delivery.HoldPluginDown, s.N%2 == 0)
 	case "up":
@@ -250,6 +254,7 @@ func (m *machine) settle() {
 			m.fail("lane %d: %d of %d are pending for ever", lane, pending, pending+success+failed)
 		}
 		l := m.d.table.Load().lanes[lane]
+		m.checkEntries(l)
 		if l.inFlight != 0 || l.workers != 0 || len(l.owned.m) != 0 || l.order.replaying != 0 || len(l.jobs) != 0 ||
 			l.calls.n != 0 || l.calls.waiting != nil {
 			m.fail("lane %d is not at rest: %d in flight, %d workers, %d calls, owned %v, %d replays in flight, %d jobs",
@@ -264,12 +269,13 @@ func (m *machine) settle() {
 
 // run plays the steps in a bubble of their own and returns what went wrong.
 func run(t *testing.T, seed uint64, play []step) error {
-	m := &machine{rng: rand.New(rand.NewPCG(seed, 0)), mood: map[string]int{}, targets: map[queue.Lane]*Target{}}
+	m := &machine{rng: rand.New(rand.NewPCG(seed, 0)), mood: map[string]int{}, targets: map[queue.Lane]*Target{}, ordered: map[queue.Lane]bool{1: true}}
 	synctest.Test(t, func(t *testing.T) {
 		m.store, m.recv = newMemStore(m.fail), newReceiver(m.fail)
 		m.recv.model = true
 		m.store.flush = time.Duration(seed%20) * time.Millisecond
 		m.store.early = 4
+		m.store.entries = seed % 7
 		m.store.readDelay = func() time.Duration { return time.Duration(m.store.rng.IntN(25)) * time.Millisecond }
 		m.newDispatcher()
 		m.d.Start()

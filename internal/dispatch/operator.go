@@ -151,6 +151,8 @@ func (d *Dispatcher) ask(ctx context.Context, num queue.Lane, seq uint64, check 
 	default:
 		l.letGo(seq)
 	}
+	l.askOver(seq)
+	l.kick()
 	l.owned.wakeWaiters()
 	return err
 }
@@ -167,7 +169,7 @@ func (l *lane) reserve(ctx context.Context, seq uint64, check func(*lane) error)
 		case ownInFlight:
 			l.mu.Unlock()
 			return nil, ErrInFlight
-		case ownSettling, ownAsked:
+		case ownSettling, ownAsked, ownAway:
 			settled := l.owned.settles()
 			l.mu.Unlock()
 			select {
@@ -181,6 +183,9 @@ func (l *lane) reserve(ctx context.Context, seq uint64, check func(*lane) error)
 			return nil, err
 		}
 		taken := l.withdraw(seq)
+		if taken != nil {
+			l.holdAsked(taken)
+		}
 		l.owned.set(seq, owner{state: ownAsked})
 		l.mu.Unlock()
 		return taken, nil
@@ -195,13 +200,18 @@ func (l *lane) alreadyDue(seq uint64) bool {
 		l.kick()
 		return true
 	}
-	return l.ready.ring.has(seq) || l.back.retries.has(seq)
+	return l.ready.ring.has(seq) || l.back.retries.has(seq) || l.entries.kept.has(seq) || l.entries.parks.has(seq)
 }
 
 // withdraw takes a delivery out of memory.
 func (l *lane) withdraw(seq uint64) *queue.Delivery {
 	for _, f := range l.lists() {
 		if del, ok := f.remove(seq); ok {
+			if f == &l.entries.parks {
+				h := l.entries.m[del.EntryID]
+				h.parks--
+				l.entries.m[del.EntryID] = h // withdrawn for a call that holds it itself
+			}
 			return &del
 		}
 	}

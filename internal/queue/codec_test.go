@@ -113,6 +113,12 @@ func FuzzEntryState(f *testing.F) {
 	fuzzDecoder(f, key, decodeEntryState, func(state []byte, key []byte) []byte { return appendEntryState(nil, key, state) })
 }
 
+func FuzzLine(f *testing.F) {
+	key := lineKey(3, 7)
+	addFields(f, line{head: 5, from: 6, n: 2}.append(nil, key))
+	fuzzDecoder(f, key, decodeLine, func(l line, key []byte) []byte { return l.append(nil, key) })
+}
+
 func FuzzLaneLife(f *testing.F) {
 	key := laneLifeKey(3)
 	addFields(f, laneLife{removed: true, identity: homeIdentity().digest(), at: 1700000000000, wall: 1700000000001}.append(nil, key))
@@ -124,6 +130,7 @@ func FuzzState(f *testing.F) {
 	key := metaLedgerKey()
 	addFields(f, (&ledger{relayTime: 1, lastSeq: 2, nextLane: 3}).append(nil, key))
 	addFields(f, (&laneCounts{ready: 1, readyMark: 2}).append(nil, key))
+	addFields(f, (&laneCounts{ready: 1, readyMark: 2, following: 3, lines: 1, followingMark: 4}).append(nil, key))
 	addFields(f, (&dayRow{firstSeq: 1, gone: 3}).append(nil, key))
 	addFields(f, appendQuarantine(nil, key, "why", 1, []byte("raw")))
 	f.Fuzz(func(t *testing.T, fields []byte) {

@@ -175,6 +175,9 @@ func (g *group) complete(c *Completion) {
 		g.putAttempt(d.Lane, d.Seq, a)
 		row.status, row.code, row.errText = a.Status, string(a.Code), a.Error
 		g.putWaiting(d.Lane, d.Seq, &row, c.at+min(max(a.NextIn, 0), maxWait).Milliseconds())
+		if c.inOrder() {
+			g.startLine(d)
+		}
 	default:
 		g.finish(a.State, d, &row, a, "")
 		if a.State == delivery.Success {
@@ -229,6 +232,8 @@ func (g *group) removePending(lane Lane, track Track, key []byte, seq uint64, ch
 		l.waiting--
 	case Returning:
 		l.returning--
+	case Following:
+		l.following--
 	default:
 		l.ready--
 	}
@@ -263,6 +268,7 @@ func (g *group) putWaiting(lane Lane, seq uint64, row *pendingRow, due int64) {
 func (g *group) finish(state delivery.State, d *Delivery, row *pendingRow, a *delivery.Attempt, code delivery.Code) {
 	class := uint8(classDelivered)
 	l := g.touch(d.Lane)
+	g.endInLine(l, d)
 	if state == delivery.Success {
 		l.success++
 	} else {

@@ -3,6 +3,7 @@ package queue
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -52,16 +53,21 @@ func crashChild(dir string) {
 	work := make(chan Delivery, 1<<16)
 	mode := os.Getenv(crashModeEnv)
 	var later atomic.Int64
+	inOrder := newOrderly(mode)
 	began := time.Now()
 	s, err := Open(context.Background(), Options{Dir: dir, stat: roomy, OnFatal: die, unsynced: mode == crashUnsynced,
 		Retention:   Retention{Payloads: 24 * time.Hour, Delivered: 24 * time.Hour, Failed: 24 * time.Hour},
 		RemovedKeep: time.Millisecond,
 		elapsed:     func() time.Duration { return time.Since(began) + time.Duration(later.Load()) },
+		OnChange:    inOrder.changed,
 		OnReady: func(ds []Delivery) {
 			for _, d := range ds {
 				select {
 				case work <- d:
 				default:
+					if mode == crashOrder {
+						die(errors.New("the child cannot keep up, and would lose the order"))
+					}
 				}
 			}
 		}})
@@ -79,13 +85,17 @@ func crashChild(dir string) {
 	case crashLeave:
 		go s.comeAndGo()
 	}
-	go s.attempt(work, mode)
+	if mode == crashOrder {
+		inOrder.start(s, []Lane{lanes["expenses.a"].Lane, lanes["expenses.b"].Lane}, work)
+	} else {
+		go s.attempt(work, mode)
+	}
 	for w := range 8 {
 		go func() {
 			for n := 0; ; n++ {
 				ev := testEvent(0, lanes["expenses.a"].Lane, lanes["expenses.b"].Lane)
 				ev.EntryID = fmt.Sprintf("%d-%d-%d", os.Getpid(), w, n)
-				if mode == crashState {
+				if mode == crashState || mode == crashOrder {
 					ev.EntryID, ev.Type = crashEntry(w, n)
 				}
 				ev.Payloads[FormatPeanuts] = crashPayload(ev.EntryID)

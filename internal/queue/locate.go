@@ -24,7 +24,7 @@ type place struct {
 // locate finds a delivery by its id: a handful of point look-ups, and two per
 // day of history for one that is finished. days is newest last.
 func locate(txn *badger.Txn, days []dayState, lane Lane, seq uint64) (place, error) {
-	for _, track := range [...]Track{Ready, Returning} {
+	for _, track := range [...]Track{Ready, Returning, Following} {
 		key := appendPendingKey(nil, track, lane, 0, seq)
 		if raw, err := getCopy(txn, key); err != nil || raw != nil {
 			return place{key: key, raw: raw, pending: splitPending(key)}, err
@@ -76,8 +76,8 @@ func locateWaiting(txn *badger.Txn, lane Lane, seq uint64) (place, error) {
 
 // Requeue makes a delivery due now. One that waits or is finished moves to
 // Returning with a fresh schedule, while its attempts go on counting; one that
-// is Ready or Returning already stays what it is, with its crashes forgotten.
-// Errors: [ErrNotFound], [ErrPayloadExpired]. The caller guarantees that the delivery is not being
+// is Ready, Returning or Following already stays what it is, with its crashes
+// forgotten. Errors: [ErrNotFound], [ErrPayloadExpired]. The caller guarantees that the delivery is not being
 // attempted. Limits of live bytes do not apply: it was accepted before.
 func (s *Store) Requeue(ctx context.Context, lane Lane, seq uint64) (d Delivery, err error) {
 	err = s.do(ctx, func(g *group) (err error) {

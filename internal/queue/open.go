@@ -45,6 +45,8 @@ type Options struct {
 	OnReady func([]Delivery)
 	// OnChange gets what every commit changed, under the same rules.
 	OnChange func([]Change)
+	// OnTurn gets the followers that a commit called, under the same rules.
+	OnTurn func([]Turn)
 	// Busy says whether a delivery is being attempted, or its outcome was not in
 	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.
@@ -107,6 +109,8 @@ type Store struct {
 	jobs   map[string]*ReplayJob // as of the last commit
 	limits Limits
 	expiry expiry
+
+	lines atomic.Int64 // of all lanes, as of the last commit
 
 	doubt int64 // ms of relay time that only a doubtful wall clock added; constant once open
 

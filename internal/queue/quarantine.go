@@ -9,7 +9,7 @@ import (
 
 // damaged is a row that a reader could not believe.
 type damaged struct {
-	kind   byte // kindReady, kindWaiting, kindReturning, kindFinished, kindAttempt, kindState
+	kind   byte // kindReady, kindWaiting, kindReturning, kindFollowing, kindFinished, kindAttempt, kindState
 	key    []byte
 	reason string
 }
@@ -51,7 +51,7 @@ func (s *Store) setAside(found []damaged) (stale bool, err error) {
 		d := &found[i]
 		err := s.do(context.Background(), func(g *group) error {
 			switch d.kind {
-			case kindReady, kindWaiting, kindReturning:
+			case kindReady, kindWaiting, kindReturning, kindFollowing:
 				if !g.failDamaged(d) {
 					stale = true
 				}

@@ -27,6 +27,8 @@ func splitPending(key []byte) pendingPlace {
 		p.due, _ = splitWaiting(key)
 	case kindReturning:
 		p.track = Returning
+	case kindFollowing:
+		p.track = Following
 	default:
 		p.track = Ready
 	}

@@ -52,6 +52,9 @@ type DeliveryDetail struct {
 	Delivery
 
 	Format string `json:"format"` // peanuts or event
+	// WaitsFor is the delivery of the same webhook and entry that must end before
+	// this one is attempted; "" when there is none.
+	WaitsFor string `json:"waits_for"`
 	// Payload is a text that holds exactly the bytes that are signed and sent;
 	// "" once they were let go by retention, see PayloadExpired.
 	Payload        string    `json:"payload"`
