@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,6 +53,8 @@ func (b *binary) configureAll(ctx context.Context, r *run, todo []*Instance) err
 			suspects = append(suspects, i)
 		}
 	}
+	// The one that did it has the most deaths, sooner or later, and comes last.
+	slices.SortStableFunc(suspects, func(x, y *Instance) int { return cmp.Compare(x.crashes, y.crashes) })
 	b.mu.Unlock()
 	errs := make([]error, len(clean))
 	var wg sync.WaitGroup

@@ -235,13 +235,12 @@ func (b *binary) drain(r *run) {
 // pause follows the end of a process, or a start that failed: it waits for the time of
 // the next start. false = there is none.
 func (b *binary) pause(r *run, err error) bool {
-	up := time.Duration(0)
-	if r != nil && !r.ready.IsZero() {
-		up = time.Since(r.ready)
-	}
-	crash := ""
+	up, crash, served := time.Duration(0), "", false
 	if r != nil {
 		crash = crashReport(r)
+		if served = !r.ready.IsZero(); served {
+			up = time.Since(r.ready)
+		}
 	}
 	wanted, suspended := false, false
 	var next time.Time
@@ -262,7 +261,7 @@ func (b *binary) pause(r *run, err error) bool {
 			b.enter(StateBackoff)
 		}
 	})
-	b.logDown(up, suspended, wanted, recent, next)
+	b.logDown(served, suspended, wanted, recent, next)
 	if !wanted {
 		return false
 	}
@@ -306,7 +305,7 @@ func (b *binary) logReady(r *run) {
 }
 
 // logDown says what a failure means and what the operator can do.
-func (b *binary) logDown(up time.Duration, suspended, wanted bool, recent int, next time.Time) {
+func (b *binary) logDown(served, suspended, wanted bool, recent int, next time.Time) {
 	b.mu.Lock()
 	last, state := b.history.last, b.state
 	b.mu.Unlock()
@@ -319,8 +318,8 @@ func (b *binary) logDown(up time.Duration, suspended, wanted bool, recent int, n
 			"ends", recent, "within", b.host.times.Window, "next_start", next)
 	case state == StateSuspended:
 		log.Warn("a suspended sink plugin still cannot run; replace or repair it, then reload", "next_start", next)
-	case up > 0:
-		log.Warn("a sink plugin ended and is started again; its webhooks are held meanwhile", "after", up, "ends", recent, "next_start", next)
+	case served:
+		log.Warn("a sink plugin ended and is started again; its webhooks are held meanwhile", "ends", recent, "next_start", next)
 	default:
 		log.Warn("a sink plugin cannot be started and is tried again; its webhooks are held meanwhile", "ends", recent, "next_start", next)
 	}
