@@ -2,7 +2,6 @@ package pluginhost
 
 import (
 	"context"
-	"errors"
 
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
@@ -45,5 +44,3 @@ func (f *openedFile) start(ctx context.Context, o process.Options) (child, error
 	}
 	return p, nil
 }
-
-var errNoFile = errors.New("its file is not open")

@@ -5,16 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
-	"time"
-)
 
-// socketDirPrefix begins the name of the directory that go-plugin makes for a process.
-const socketDirPrefix = "plugin-dir"
+	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
+)
 
 // sockets is the directory of the plugins' sockets.
 type sockets struct {
@@ -51,52 +46,15 @@ func (s *sockets) prepare() error {
 	return nil
 }
 
-// sweep removes what a host left that was killed. Each process has a directory of its
-// own; one with a socket that still answers is left alone.
+// sweep ends what a host left that was killed: sockets, and processes that outlived it.
 func (s *sockets) sweep() {
-	entries, err := os.ReadDir(s.dir)
+	ended, err := process.Sweep(s.dir)
 	if err != nil {
-		s.log.Warn("the sockets that earlier plugins left cannot be listed", "dir", s.dir, "err", err)
-		return
+		s.log.Warn("what earlier sink plugins left cannot be removed", "dir", s.dir, "err", err)
 	}
-	swept := 0
-	for _, e := range entries {
-		path := filepath.Join(s.dir, e.Name())
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), socketDirPrefix) {
-			continue // not ours
-		}
-		if answers(path) {
-			s.log.Warn("a sink plugin of an earlier relay still has a socket", "path", path)
-			continue
-		}
-		if err := os.RemoveAll(path); err != nil {
-			s.log.Warn("what an earlier sink plugin left cannot be removed", "path", path, "err", err)
-			continue
-		}
-		swept++
+	if ended > 0 {
+		s.log.Warn("processes of earlier sink plugins were still there and were killed", "count", ended)
 	}
-	if swept > 0 {
-		s.log.Info("sockets of earlier sink plugins were removed", "dir", s.dir, "count", swept)
-	}
-}
-
-// answers reports whether a process listens on a socket in dir.
-func answers(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return false
-	}
-	for _, e := range entries {
-		if e.Type() != fs.ModeSocket {
-			continue
-		}
-		conn, err := net.DialTimeout("unix", filepath.Join(dir, e.Name()), time.Second)
-		if err == nil {
-			conn.Close()
-			return true
-		}
-	}
-	return false
 }
 
 // remove removes the directory, unless somebody else put something there.
