@@ -26,25 +26,25 @@
 //
 // One goroutine, the supervisor, makes every change of state:
 //
-//	            ┌──────────── the next start is due, or somebody asks ───────────┐
-//	            ▼                                                                │
-//	new ──▶ starting ──all configured──▶ ready ──process ends──▶ backoff ────────┤
-//	            │                          │   └──5 ends in 10 min──▶ suspended ─┘
-//	            └──any step fails──────────┼──▶ backoff or suspended
-//	                                       │
-//	     no holder for a while, or Stop ───┴──▶ draining ──▶ stopped
+//		            ┌──────────── the next start is due, or somebody asks ───────────┐
+//		            ▼                                                                │
+//		new ──▶ starting ──all configured──▶ ready ──process ends──▶ backoff ────────┤
+//		            │                          │   └──5 ends in 10 min──▶ suspended ─┘
+//		            └──any step fails──────────┼──▶ backoff or suspended
+//		                                       │
+//		     no holder for a while, or Stop ───┴──▶ draining ──▶ stopped
 //
-//   - starting: the process is executed, described, and given every instance. Any failure
-//     kills its group and counts as an end. An instance whose call of Configure fails by
-//     itself is left out and tried again later, as long as another one works.
-//   - ready: deliveries go to the process. It is asked for its health; the third miss in a
-//     row kills it, after it was made to write its stacks.
-//   - backoff: the next start waits for a random time below a bound that doubles from 0.5 s
-//     to 60 s, and is back at the beginning after five minutes in ready.
-//   - suspended: one start every five minutes, until a process was ready for five minutes.
-//   - draining: nothing new goes to the process; what is in flight may finish, the process
-//     is asked to drain and to end, and made to.
-//   - stopped: the file is closed and the binary forgotten. Nobody sees this state.
+//	  - starting: the process is executed, described, and given every instance. Any failure
+//	    kills its group and counts as an end. An instance whose call of Configure fails by
+//	    itself is left out and tried again later, as long as another one works.
+//	  - ready: deliveries go to the process. It is asked for its health; the third miss in a
+//	    row kills it, after it was made to write its stacks.
+//	  - backoff: the next start waits for a random time below a bound that doubles from 0.5 s
+//	    to 60 s, and is back at the beginning after five minutes in ready.
+//	  - suspended: one start every five minutes, until a process was ready for five minutes.
+//	  - draining: nothing new goes to the process; what is in flight may finish, the process
+//	    is asked to drain and to end, and made to.
+//	  - stopped: the file is closed and the binary forgotten. Nobody sees this state.
 //
 // In every state but ready all instances are held with plugin_down. In ready an instance
 // is held with misconfigured when the plugin refuses its settings, or died of them three

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -147,7 +148,6 @@ type fakeChild struct {
 	active    int
 	most      int // calls of Deliver at once
 	calls     []string
-	drained   bool
 	batches   []*sinkpb.DeliverRequest
 }
 
@@ -158,6 +158,20 @@ func (c *fakeChild) PID() int                  { return c.pid }
 func (c *fakeChild) Done() <-chan struct{}     { return c.done }
 func (c *fakeChild) Exit() process.Exit        { <-c.done; return c.exit }
 func (c *fakeChild) Dropped() uint64           { return 7 }
+
+// busiest is how many calls of Deliver there were at once.
+func (c *fakeChild) busiest() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.most
+}
+
+// sent are the calls of Deliver.
+func (c *fakeChild) sent() []*sinkpb.DeliverRequest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.batches)
+}
 
 // die ends the process as it would end by itself.
 func (c *fakeChild) die(exit process.Exit) {
