@@ -68,7 +68,7 @@ func (c *cage) withNeighbour() *cage {
 			i.Deliver(ctx, outbound(fmt.Sprint("beside", n)), a)
 			cancel()
 			if a.Outcome != delivery.Delivered {
-				c.Errorf("the neighbour's delivery: %+v", *a)
+				c.Errorf("the neighbour's delivery: %s", shown(a))
 				return
 			}
 			c.beside.Add(1)
@@ -109,8 +109,10 @@ func (c *cage) close() {
 		}
 	}
 	if c.Failed() {
-		log := c.log.String()
-		c.Logf("the log ends with\n%s", log[max(0, len(log)-8<<10):])
+		lines := strings.Split(c.log.String(), "\n")
+		for _, line := range lines[max(0, len(lines)-40):] {
+			c.Logf("%.600s", line)
+		}
 	}
 }
 
@@ -159,6 +161,11 @@ func attempt(i *Instance, o *delivery.Outbound, limit time.Duration) *delivery.A
 	return a
 }
 
+// shown is an attempt in a line.
+func shown(a *delivery.Attempt) string {
+	return fmt.Sprintf("%s %s: %.300s%.300s (%d bytes of body)", a.Outcome, a.Code, a.Error, a.Message, len(a.Body))
+}
+
 // ofAnimal is the status of the animal's plugin.
 func (c *cage) ofAnimal() Status {
 	for _, s := range c.host.Status() {
@@ -174,8 +181,8 @@ func TestZooOfPluginsThatDoNotStart(t *testing.T) {
 		"crash-start":     "exited with status 3",
 		"panic-start":     "panic: ",
 		"exit-0":          "exited with status 0",
-		"hang-start":      "it was not ready within 10s",
-		"stop-start":      "it was not ready within 10s",
+		"hang-start":      "it was not ready within 2s",
+		"stop-start":      "it was not ready within 2s",
 		"garbage":         "is no handshake",
 		"core":            "of go-plugin, which is not supported",
 		"protocol":        "of the sink protocol; this relay speaks 1",
@@ -187,8 +194,8 @@ func TestZooOfPluginsThatDoNotStart(t *testing.T) {
 		"certificate":     "a certificate, which was not asked for",
 		"cookie":          "exited with status",
 		"name":            "it calls itself",
-		"mute":            "10s",
-		"deaf":            "10s",
+		"mute":            "2s",
+		"deaf":            "2s",
 		"crash-handshake": "exited with status 3",
 		"crash-children":  "exited with status 3",
 		"flood-stdout":    "before a handshake",
@@ -199,6 +206,12 @@ func TestZooOfPluginsThatDoNotStart(t *testing.T) {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
 			c := newCage(t, behaviour, Options{}).withNeighbour()
+			if strings.Contains(want, "2s") {
+				c.host.opts.Process.Start = 2 * time.Second // the neighbour has taken the time that it needs
+			}
+			if behaviour == "hang-describe" {
+				c.host.times.Describe = 2 * time.Second
+			}
 			_, err := c.host.Inspect(t.Context(), c.file)
 			if err == nil || !strings.HasPrefix(err.Error(), "sink plugin "+c.file.Sink+": ") || !strings.Contains(err.Error(), want) {
 				t.Errorf("got  %v\nwant %s", err, want)
@@ -214,11 +227,9 @@ func TestZooOfPluginsThatDoNotStart(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			if a := attempt(i, outbound("1"), time.Second); a.Outcome != delivery.Interrupted || a.Code != delivery.CodePluginDown {
-				t.Errorf("a delivery: %+v", a)
+				t.Errorf("a delivery: %s", shown(a))
 			}
-			if !strings.Contains(c.log.String(), "cannot be started and is tried again") {
-				t.Error("the log does not say so")
-			}
+			c.await("the log says so", func() bool { return strings.Contains(c.log.String(), "cannot be started and is tried again") })
 			c.neighbourGoesOn()
 		})
 	}
@@ -233,7 +244,10 @@ func TestZooOfPluginsThatFailInACall(t *testing.T) {
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
-			c := newCage(t, behaviour, Options{Times: Times{Validate: 3 * time.Second}}).withNeighbour()
+			c := newCage(t, behaviour, Options{}).withNeighbour()
+			if strings.HasPrefix(behaviour, "hang") {
+				c.host.times.Validate, c.host.times.Configure = 2*time.Second, 2*time.Second
+			}
 			p, err := c.host.Inspect(t.Context(), c.file)
 			if err != nil {
 				t.Fatal(err)
@@ -256,7 +270,7 @@ func TestZooOfPluginsThatDieOfADelivery(t *testing.T) {
 	for behaviour, want := range map[string]string{
 		"crash-deliver": "exited with status 3",
 		"panic-deliver": "panic: the stairs were wet",
-		"starve-64":     "out of memory",
+		"starve-64":     "exited with status 2",
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
@@ -268,7 +282,7 @@ func TestZooOfPluginsThatDieOfADelivery(t *testing.T) {
 				o.Crashes = n
 				a := attempt(i, o, patience)
 				if a.Outcome != delivery.Crashed || a.Code != delivery.CodePluginCrash || !strings.Contains(a.Error, want) {
-					t.Fatalf("%d: %+v", n, a)
+					t.Fatalf("%d: %s", n, shown(a))
 				}
 				if strings.HasPrefix(want, "panic") && !strings.Contains(string(a.Body), "goroutine ") {
 					t.Errorf("the body has no stack: %s", a.Body)
@@ -281,9 +295,7 @@ func TestZooOfPluginsThatDieOfADelivery(t *testing.T) {
 			if s := c.ofAnimal(); !strings.Contains(s.LastError, want) || s.Ends != maxEnds || s.NextStart.IsZero() {
 				t.Errorf("status %+v", s)
 			}
-			if !strings.Contains(c.log.String(), "ended too often and is suspended") {
-				t.Error("the log does not say so")
-			}
+			c.await("the log says so", func() bool { return strings.Contains(c.log.String(), "ended too often and is suspended") })
 			c.neighbourGoesOn()
 		})
 	}
@@ -298,7 +310,7 @@ func TestZooOfPluginsThatAnswerNothing(t *testing.T) {
 			pid := c.ofAnimal().PID
 			a := attempt(i, outbound("1"), 3*time.Second)
 			if a.Outcome != delivery.Retry || a.Code != want || !strings.Contains(a.Error, c.file.Sink) {
-				t.Errorf("%+v", a)
+				t.Errorf("%s", shown(a))
 			}
 			if behaviour == "hang-deliver" {
 				return // it is well otherwise
@@ -340,7 +352,7 @@ func TestZooOfPluginsWhoseHealthIsBad(t *testing.T) {
 		i := c.open(c.file, "bad.hook", nil)
 		c.await("it says so", func() bool { s := c.ofAnimal(); return !s.Healthy && s.HealthMessage != "" })
 		if a := attempt(i, outbound("1"), patience); a.Outcome != delivery.Delivered {
-			t.Errorf("%+v", a)
+			t.Errorf("%s", shown(a))
 		}
 	})
 }
@@ -381,7 +393,7 @@ func TestZooOfPluginsThatAnswerWrongly(t *testing.T) {
 					n = 0
 				}
 				if !want(n, a) {
-					t.Errorf("%d: %+v", n, a)
+					t.Errorf("%d: %s", n, shown(a))
 				}
 			}
 			if s := c.ofAnimal(); s.State != StateReady || s.Ends != 0 {
@@ -393,22 +405,22 @@ func TestZooOfPluginsThatAnswerWrongly(t *testing.T) {
 }
 
 func TestZooAHugeAnswerDoesNotCostMemory(t *testing.T) {
-	c := newCage(t, "huge-512", Options{})
+	c := newCage(t, "huge-128", Options{})
 	i := c.open(c.file, "bad.hook", nil)
 	if a := attempt(i, outbound("1"), patience); a.Outcome != delivery.Retry {
-		t.Fatalf("%+v", a)
+		t.Fatalf("%s", shown(a))
 	}
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 3 {
 		if a := attempt(i, outbound("1"), patience); a.Outcome != delivery.Retry || a.Code != delivery.CodeNoResult {
-			t.Errorf("%+v", a)
+			t.Errorf("%s", shown(a))
 		}
 	}
 	runtime.ReadMemStats(&after)
 	grown := int64(after.TotalAlloc - before.TotalAlloc)
-	t.Logf("three answers of 512 MiB made the host allocate %d KiB", grown>>10)
+	t.Logf("three answers of 128 MiB made the host allocate %d KiB", grown>>10)
 	if grown > 8<<20 {
 		t.Errorf("the host allocated %d bytes", grown)
 	}
@@ -422,11 +434,14 @@ func TestZooOfFloods(t *testing.T) {
 			i := c.open(c.file, "bad.hook", nil)
 			for n := range 20 {
 				if a := attempt(i, outbound(fmt.Sprint(n)), patience); a.Outcome != delivery.Delivered {
-					t.Errorf("%+v", a)
+					t.Errorf("%s", shown(a))
 				}
 			}
 			c.neighbourGoesOn()
-			c.await("something was dropped", func() bool { return c.ofAnimal().Dropped > 0 || behaviour == "flood-empty-2" })
+			c.await("something was dropped", func() bool {
+				// Empty lines are none, and three of 10 MiB are three short ones.
+				return c.ofAnimal().Dropped > 0 || behaviour == "flood-empty-2" || behaviour == "flood-long-32"
+			})
 			if n := len(c.log.String()); n > 16<<20 {
 				t.Errorf("the log has %d bytes", n)
 			}
@@ -448,13 +463,13 @@ func TestZooNoSecretIsShown(t *testing.T) {
 	i := c.open(c.file, "bad.hook", nil)
 	a := attempt(i, outbound("1"), patience)
 	if a.Outcome != delivery.Crashed || len(a.Body) == 0 {
-		t.Errorf("%+v", a)
+		t.Errorf("%s", shown(a))
 	}
 	c.await("it is ready again", func() bool { return i.Held() == "" })
 	h := c.open(File{Sink: zoo.Name("healthy"), Path: zoo.Install(t, c.dir, "healthy")}, "other.hook", nil)
 	b := attempt(h, zooOutbound("2", `{"zoo":"leak"}`), patience)
 	if b.Outcome != delivery.Delivered || !strings.Contains(b.Message, secret.Mask) {
-		t.Errorf("%+v", b)
+		t.Errorf("%s", shown(b))
 	}
 	c.await("the log has what it wrote", func() bool { return strings.Contains(c.log.String(), "the token is "+secret.Mask) })
 	for where, text := range map[string]string{
@@ -478,7 +493,7 @@ func TestZooOfPluginsThatDoNotWantToEnd(t *testing.T) {
 			c := newCage(t, behaviour, Options{Process: limits, Times: Times{Linger: time.Millisecond}}).withNeighbour()
 			i := c.open(c.file, "bad.hook", nil)
 			if a := attempt(i, outbound("1"), patience); a.Outcome != delivery.Delivered {
-				t.Errorf("%+v", a)
+				t.Errorf("%s", shown(a))
 			}
 			i.Close()
 			c.await("it has ended", func() bool { return c.ofAnimal().Sink == "" })
@@ -528,7 +543,7 @@ func TestZooAPoisonPillIsFoundAndNobodyElsePays(t *testing.T) {
 						t.Errorf("%s is taken for a poison pill", o.DeliveryID)
 					}
 				case a.Outcome != delivery.Delivered:
-					t.Errorf("%s: %+v", o.DeliveryID, a)
+					t.Errorf("%s: %s", o.DeliveryID, shown(a))
 				}
 			}
 			batch = batch[n:]
@@ -559,7 +574,7 @@ func TestZooAReplacedFileIsTakenOverWithoutAGap(t *testing.T) {
 		t.Error("a new file that crashes was taken")
 	}
 	if a := attempt(old, zooOutbound("1", `{"zoo":"exit"}`), patience); a.Outcome != delivery.Crashed {
-		t.Errorf("%+v", a)
+		t.Errorf("%s", shown(a))
 	}
 	c.await("the old file runs again", func() bool { return old.Held() == "" })
 	zoo.InstallAs(t, path, "batch", "2.0.0")
@@ -578,13 +593,13 @@ func TestZooAReplacedFileIsTakenOverWithoutAGap(t *testing.T) {
 	}
 	for _, i := range []*Instance{old, next} {
 		if a := attempt(i, outbound("2"), patience); a.Outcome != delivery.Delivered {
-			t.Errorf("%+v", a)
+			t.Errorf("%s", shown(a))
 		}
 	}
 	old.Close()
 	c.await("the old process is gone", func() bool { s := c.host.Status(); return len(s) == 1 && s[0].Version == "2.0.0" })
 	if a := attempt(next, outbound("3"), patience); a.Outcome != delivery.Delivered {
-		t.Errorf("%+v", a)
+		t.Errorf("%s", shown(a))
 	}
 }
 
@@ -598,7 +613,7 @@ func TestZooStateTravelsWithTheEntry(t *testing.T) {
 	for n := 1; n < 4; n++ {
 		a := attempt(i, o, patience)
 		if a.Outcome != delivery.Delivered || string(a.EntryState) != fmt.Sprint(n) {
-			t.Fatalf("%+v", a)
+			t.Fatalf("%s", shown(a))
 		}
 		o.EntryState = a.EntryState
 	}
