@@ -32,6 +32,7 @@ var imports = map[string][]string{
 	"internal/sinkpb":     {},
 	"internal/sinkpb/gen": {},
 
+	"internal/pluginhost":         {"internal/delivery", "internal/event", "internal/pluginhost/process", "internal/secret", "internal/signing", "internal/sinkpb", "internal/suggest", "sinks"},
 	"internal/pluginhost/process": {"internal/sinkpb", "sinks"},
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
@@ -93,12 +94,12 @@ var owners = map[string][]string{
 	"github.com/prometheus":            {"internal/api", "internal/relay"},
 	"code.dny.dev/ssrf":                {"internal/egress"},
 	"github.com/coreos/go-systemd/v22": {"internal/cli", "internal/unixsock"},
-	"github.com/santhosh-tekuri":       {"sinks/sinktest"},
+	"github.com/santhosh-tekuri":       {"sinks/sinktest", "internal/pluginhost"},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"github.com/hashicorp/go-plugin":   {"sinks", "internal/pluginhost/process", "internal/zoo"},
 	"github.com/hashicorp/go-hclog":    {"sinks", "internal/pluginhost/process"},
-	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest"},
-	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest"},
+	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest", "internal/pluginhost"},
+	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest", "internal/pluginhost"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }
