@@ -37,7 +37,12 @@ var imports = map[string][]string{
 
 	"internal/cli":         {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest"},
 	"internal/cli/clitest": {},
-	"internal/relay":       {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
+
+	// Plugins are what a third party could have written: they know the public package.
+	"plugins/sheets":            {"sinks"},
+	"plugins/sheets/sheetstest": {},
+
+	"internal/relay": {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
 
 	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},
@@ -91,6 +96,8 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-hclog":    {"sinks", "internal/pluginhost/process"},
 	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo"},
 	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process"},
+	"google.golang.org/api":            {"plugins/sheets"},
+	"cloud.google.com/go":              {"plugins/sheets"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }
