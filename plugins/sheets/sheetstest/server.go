@@ -147,6 +147,18 @@ func (s *Server) Fail(op Op, what ...Failure) {
 	s.failures[op] = append(s.failures[op], what...)
 }
 
+// Settle takes back the failures that no call has met, and says how many there were.
+func (s *Server) Settle() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, q := range s.failures {
+		n += len(q)
+	}
+	clear(s.failures)
+	return n
+}
+
 // Calls are the calls so far.
 func (s *Server) Calls(op Op) []Call {
 	s.mu.Lock()
