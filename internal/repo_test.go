@@ -46,6 +46,9 @@ var imports = map[string][]string{
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
 	"internal/relay":            {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
+	// Plugins are what a third party could have written: they know the public package.
+	"plugins/sheets":            {"sinks"},
+	"plugins/sheets/sheetstest": {},
 
 	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
 	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},
@@ -100,6 +103,8 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-hclog":    {"sinks", "internal/pluginhost/process"},
 	"google.golang.org/grpc":           {"sinks", "internal/sinkpb", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest", "internal/pluginhost"},
 	"google.golang.org/protobuf":       {"sinks", "internal/sinkpb", "internal/sinkpb/gen", "internal/pluginhost/process", "internal/zoo", "sinks/sinktest", "internal/pluginhost"},
+	"google.golang.org/api":            {"plugins/sheets"},
+	"cloud.google.com/go":              {"plugins/sheets"},
 	"pgregory.net/rapid":               {},
 	"go.uber.org/goleak":               {},
 }
