@@ -331,7 +331,7 @@ func TestAllOfALaneIsDroppedFollowersIncluded(t *testing.T) {
 
 func TestFollowersOfARemovedWebhookExpireWithIt(t *testing.T) {
 	h := newHarness(t)
-	lane, ds := h.queued(4)
+	lane, _ := h.queued(4)
 	h.set(map[string]LaneIdentity{})
 	h.later(RemovedKeep)
 	h.expired(lane)
