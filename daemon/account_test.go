@@ -44,16 +44,20 @@ func crashData(n int) string {
 	return fmt.Sprintf(`{"n":%d,"pad":"%s"}`, n, strings.Repeat(string(rune('a'+n%26)), size))
 }
 
+// crashEntry is the entry that event n is about: five events one after the other
+// are about the same.
+func crashEntry(n int) int { return n - n%5 }
+
 // crashRequest is event n as a program hands it in.
 func crashRequest(n int) string {
-	return fmt.Sprintf(`{"id":"own-%[1]d","event":"entry.created","helper":"crash","timestamp":%[2]q,"entry":{"id":"n-%[1]d","created_at":%[2]q,"data":%[3]s}}`,
-		n, crashTime, crashData(n))
+	return fmt.Sprintf(`{"id":"own-%[1]d","event":"entry.created","helper":"crash","timestamp":%[2]q,"entry":{"id":"n-%[4]d","created_at":%[2]q,"data":%[3]s}}`,
+		n, crashTime, crashData(n), crashEntry(n))
 }
 
 // crashPayload is event n as every attempt must send it.
 func crashPayload(n int) string {
-	return fmt.Sprintf(`{"event":"entry.created","timestamp":%[2]q,"helper":{"id":"crash","name":"Crash","command":""},"entry":{"id":"n-%[1]d","data":%[3]s,"created_at":%[2]q}}`,
-		n, crashTime, crashData(n))
+	return fmt.Sprintf(`{"event":"entry.created","timestamp":%[2]q,"helper":{"id":"crash","name":"Crash","command":""},"entry":{"id":"n-%[4]d","data":%[3]s,"created_at":%[2]q}}`,
+		n, crashTime, crashData(n), crashEntry(n))
 }
 
 // answer is what the events socket says about an event.
@@ -201,7 +205,7 @@ func newReceiver(t *testing.T) *receiver {
 // attempt, refused for good, waiting for a retry.
 func crashWebhooks(r *receiver) string {
 	return fmt.Sprintf(`      ok: {url: "%[1]s/ok"}
-      flaky: {url: "%[1]s/flaky", retry: {schedule: [20ms, 50ms, 100ms]}}
+      flaky: {url: "%[1]s/flaky", ordering: entry, retry: {schedule: [20ms, 50ms, 100ms]}}
       gone: {url: "%[1]s/gone"}
       later: {url: "%[1]s/later", concurrency: 2, retry: {schedule: [1h]}}
 `, r.URL)

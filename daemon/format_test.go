@@ -52,7 +52,7 @@ func TestAQueueThatCannotBeUsedIsRefusedAndLeftAlone(t *testing.T) {
 		remedy string
 		opened bool // it can only be seen by opening the database, which repairs itself
 	}{
-		"a newer format":          {write("FORMAT", `{"format":2,"store":"00000000aa","initialised":true}`), "data/FORMAT", "install the version that wrote it", false},
+		"a newer format":          {write("FORMAT", `{"format":3,"store":"00000000aa","initialised":true}`), "data/FORMAT", "install the version that wrote it", false},
 		"FORMAT is no JSON":       {write("FORMAT", "hello"), "data/FORMAT", "restore the file", false},
 		"FORMAT is empty":         {write("FORMAT", ""), "data/FORMAT", "restore the file", false},
 		"FORMAT is zeroes":        {write("FORMAT", strings.Repeat("\x00", 100)), "data/FORMAT", "restore the file", false},

@@ -114,8 +114,8 @@ func (s *stage) webhookRows() []row {
 		{leaf: "helpers.*.webhooks.*.retry.schedule", edit: hook("failing", "retry: {schedule: []}"), see: ended("failing"), before: "pending status", after: "failed status"},
 		{leaf: "helpers.*.webhooks.*.retry.timeout", edit: hook("hanging", "retry: {timeout: 100ms}"), see: patient("hanging"), before: "answered", after: "timeout"},
 		{leaf: "helpers.*.webhooks.*.retry.also_on", edit: hook("refusing", "retry: {also_on: [404]}"), see: ended("refusing"), before: "failed status", after: "pending status"},
-		{leaf: "helpers.*.webhooks.*.concurrency", edit: hook("many", "concurrency: 3"), see: atOnce, before: "1", after: "3"},
-		{leaf: "helpers.*.webhooks.*.ordering", edit: hook("own", "ordering: entry"), see: works, before: "works", after: "works", refused: true},
+		{leaf: "helpers.*.webhooks.*.concurrency", edit: hook("many", "concurrency: 3"), see: atOnce("many"), before: "1", after: "3"},
+		{leaf: "helpers.*.webhooks.*.ordering", edit: hook("twins", "ordering: entry"), see: atOnce("twins"), before: "5", after: "1"},
 		{leaf: "helpers.*.webhooks.*.tls.ca", edit: hook("secure", "tls: {ca: other.pem}"), see: ended("secure"), before: "success ", after: "pending tls"},
 		{leaf: "helpers.*.webhooks.*.tls.ca", how: "content", files: map[string]string{"ca.pem": s.read("other.pem")}, see: ended("secure"), before: "success ", after: "pending tls"},
 		{leaf: "helpers.*.webhooks.*.tls.cert", edit: hook("secure", "tls: {cert: second.pem, key: second.key}"), see: clientOf, before: "client", after: "second"},
@@ -270,15 +270,19 @@ func patient(helper string) func(*stage, string) string {
 	}
 }
 
-// atOnce is how many requests come at once.
-func atOnce(s *stage, want string) string {
+// atOnce is how many requests come at once, of five events of a helper.
+func atOnce(helper string) func(s *stage, want string) string {
+	return func(s *stage, want string) string { return s.mostOf(helper, want) }
+}
+
+func (s *stage) mostOf(helper, want string) string {
 	s.mu.Lock()
 	s.most, s.gate = 0, make(chan struct{})
 	gate := s.gate
 	s.mu.Unlock()
 	var ids []string
 	for range 5 {
-		_, id := s.send("many")
+		_, id := s.send(helper)
 		ids = append(ids, id)
 	}
 	atLeast, err := strconv.Atoi(want)

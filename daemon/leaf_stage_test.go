@@ -122,6 +122,7 @@ helpers:
   refusing: {webhooks: {w: {url: "@URL@/refuse"}}}
   hanging: {webhooks: {w: {url: "@URL@/hang"}}}
   many: {webhooks: {w: {url: "@URL@/hold", concurrency: 1}}}
+  twins: {webhooks: {w: {url: "@URL@/hold"}}}
   named: {webhooks: {w: {url: "http://receiver.example.com:@PORT@/ok"}}}
   secure: {webhooks: {w: {url: "@SECURE@/ok", tls: {ca: ca.pem, cert: client.pem, key: client.key}}}}
   bulk: {webhooks: {w: {url: "@URL@/fail"}}}
@@ -250,7 +251,11 @@ func (s *stage) freeing(event string) chan struct{} {
 func (s *stage) post(helper, kind, data string) (answer, int) {
 	s.t.Helper()
 	s.n++
-	body := fmt.Sprintf(`{"id":"leaf-%d","event":%q,"helper":%q,"entry":{"id":"e-%d","data":%s}}`, s.n, kind, helper, s.n, cmp.Or(data, `{"amount":1}`))
+	entry := fmt.Sprintf("e-%d", s.n)
+	if helper == "twins" {
+		entry = "the same"
+	}
+	body := fmt.Sprintf(`{"id":"leaf-%d","event":%q,"helper":%q,"entry":{"id":%q,"data":%s}}`, s.n, kind, helper, entry, cmp.Or(data, `{"amount":1}`))
 	resp, err := s.client.Post("http://relay/v1/events", "application/json", strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)

@@ -301,7 +301,7 @@ func (s *site) drained(l *ledger, more int) {
 		q := adminclient.DeliveryQuery{Status: []string{rest.StatusPending, rest.StatusInFlight}}
 		for d, err := range s.admin.AllDeliveries(s.t.Context(), q) {
 			var n int
-			if _, scan := fmt.Sscanf(d.EntryID, "n-%d", &n); err != nil || scan != nil {
+			if _, scan := fmt.Sscanf(d.EventID, "own-%d", &n); err != nil || scan != nil {
 				s.t.Fatal(err, scan)
 			}
 			if n < 2+upto {

@@ -89,11 +89,16 @@ func Retry(code string, after time.Duration, err error) error {
 
 // SettingError is an error of Open about one setting.
 type SettingError struct {
-	Path string // JSON Pointer (RFC 6901) into the settings, such as "/token"
+	Path string // JSON Pointer (RFC 6901) into the settings, such as "/token"; "" = all of them
 	Err  error
 }
 
-func (e *SettingError) Error() string { return fmt.Sprintf("setting %s: %v", e.Path, e.Err) }
+func (e *SettingError) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("settings: %v", e.Err)
+	}
+	return fmt.Sprintf("setting %s: %v", e.Path, e.Err)
+}
 
 // Unwrap is the cause.
 func (e *SettingError) Unwrap() error { return e.Err }

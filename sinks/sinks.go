@@ -102,7 +102,15 @@ type Validator interface {
 type Env struct {
 	Webhook     string       // "helper.webhook"
 	HostVersion string       // of the relay; "" in tests
-	Log         *slog.Logger // to the relay's log, at its own level; nil discards. Never log a secret or a payload
+	Log         *slog.Logger // to the relay's log, at its own level. Never log a secret or a payload. nil only in tests; see Logger
+}
+
+// Logger is Log, or one that discards.
+func (e Env) Logger() *slog.Logger {
+	if e.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return e.Log
 }
 
 // Delivery is one event for one webhook. It is shared and must not be modified.

@@ -43,6 +43,9 @@ type Store interface {
 // called concurrently.
 type Dispatcher interface {
 	InFlight(lane queue.Lane, seq uint64) bool
+	// WaitsFor is the delivery under way that one in memory is kept behind, 0 =
+	// none; what waits in the store is in its summary.
+	WaitsFor(lane queue.Lane, seq uint64) uint64
 	LaneState(queue.Lane) LaneState
 	// Retry and Drop are durable on return. They answer ErrInFlight while the
 	// delivery is being attempted, and the store's errors.

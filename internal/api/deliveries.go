@@ -200,6 +200,7 @@ func (a *API) getDelivery(_ http.ResponseWriter, r *http.Request) (any, error) {
 	v := a.view()
 	detail := rest.DeliveryDetail{Delivery: v.row(&s, v.status(&s)), Log: make([]rest.Attempt, 0, len(attempts))}
 	o := outbound(&s, v.lane(s.Lane).Shown.ID)
+	detail.WaitsFor = a.waitsFor(&s)
 	detail.Format, o.Payload, err = a.payload(&s)
 	if err != nil {
 		return nil, err
@@ -213,6 +214,19 @@ func (a *API) getDelivery(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	detail.Explanation = v.explain(&s, &detail, attempts)
 	return detail, nil
+}
+
+// waitsFor is the earlier delivery of its entry that a pending one waits for.
+func (a *API) waitsFor(s *queue.Summary) string {
+	seq := s.WaitsFor
+	if seq == 0 && s.State == delivery.Pending {
+		seq = a.Dispatcher.WaitsFor(s.Lane, s.Seq)
+	}
+	store, _, _, ok := id.ParseDelivery(s.ID)
+	if seq == 0 || !ok {
+		return ""
+	}
+	return id.Delivery(store, uint32(s.Lane), seq)
 }
 
 // outbound says of a delivery what its requests' headers say.

@@ -100,7 +100,8 @@ func (a *API) attemptDocument(t *delivery.Attempt, o *delivery.Outbound) rest.At
 		Phases: rest.Phases{DNS: rest.Millis(t.Phases.DNS), Connect: rest.Millis(t.Phases.Connect),
 			TLS: rest.Millis(t.Phases.TLS), FirstByte: rest.Millis(t.Phases.FirstByte)},
 		Reused: t.Reused, Remote: t.Remote,
-		Outcome: t.Outcome.String(), Code: string(t.Code), Error: t.Error, RetryAfter: rest.Millis(t.RetryAfter),
+		Outcome: t.Outcome.String(), Code: string(t.Code), Error: t.Error,
+		Message: t.Message, RemoteURL: t.RemoteURL, RetryAfter: rest.Millis(t.RetryAfter),
 		Rule: string(t.Rule), RuleText: ruleText(t), State: t.State.String(),
 	}
 	if t.Request != nil {

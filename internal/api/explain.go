@@ -51,6 +51,10 @@ func ruleSentence(t *delivery.Attempt) string {
 		return what + ": the sink asked the whole webhook to pause; no attempt is used up"
 	case delivery.RuleMisconfigured:
 		return what + ": the settings cannot work, so the webhook is held until they change; no attempt is used up"
+	case delivery.RuleCrashed:
+		return fmt.Sprintf("%s: it goes again at once and alone; no attempt is used up, but after %d such crashes it fails", what, delivery.MaxCrashes)
+	case delivery.RulePoison:
+		return fmt.Sprintf("%s, %d times: it is taken for the cause and not sent any more", what, delivery.MaxCrashes)
 	case delivery.RuleInterrupted:
 		return "the daemon stopped during the attempt, which is not counted"
 	case delivery.RuleDamaged:
@@ -87,6 +91,12 @@ func happened(t *delivery.Attempt) string {
 		return "the proxy refused or failed"
 	case delivery.CodePanic:
 		return "the sink failed internally"
+	case delivery.CodePluginCrash:
+		return "the process of the sink died while it had the delivery"
+	case delivery.CodePluginDown:
+		return "the process of the sink was not ready, so nothing was sent"
+	case delivery.CodeNoResult:
+		return "the sink gave no usable result for the delivery"
 	}
 	return "error " + string(t.Code)
 }
@@ -134,8 +144,13 @@ func (v *view) explain(s *queue.Summary, d *rest.DeliveryDetail, attempts []deli
 		text = append(text, fmt.Sprintf("Attempt %d is under way.", s.Attempts+1))
 	case rest.StatusHeld:
 		text = append(text, "Held because "+heldText(v.lane(s.Lane).LaneState)+".", "Nothing is lost and no attempt is used up while it is held.")
-	default:
-		text = append(text, v.waiting(s, last))
+	case rest.StatusPending:
+		if d.WaitsFor == "" {
+			text = append(text, v.waiting(s, last))
+		}
+	}
+	if d.WaitsFor != "" {
+		text = append(text, fmt.Sprintf("Waits for %s, an earlier delivery of the same entry: this webhook delivers the events of an entry in order, so it is attempted when that one has succeeded or failed for good, or was dropped.", d.WaitsFor))
 	}
 	if s.Unstable {
 		text = append(text, "A number in the payload loses digits when JavaScript parses it, so a receiver that signs JSON.stringify(JSON.parse(body)) finds another signature; one that signs the raw body does not.")

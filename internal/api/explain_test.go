@@ -34,6 +34,12 @@ func TestEveryRuleHasASentence(t *testing.T) {
 		{delivery.Attempt{Rule: delivery.RuleRateLimited}, "pause; no attempt is used up"},
 		{delivery.Attempt{Rule: delivery.RuleMisconfigured}, "held until they change"},
 		{delivery.Attempt{Rule: delivery.RuleInterrupted}, "not counted"},
+		{delivery.Attempt{Rule: delivery.RuleCrashed, Code: delivery.CodePluginCrash},
+			"the process of the sink died while it had the delivery: it goes again at once and alone; no attempt is used up, but after 3 such crashes it fails"},
+		{delivery.Attempt{Rule: delivery.RulePoison, Code: delivery.CodePluginCrash},
+			"the process of the sink died while it had the delivery, 3 times: it is taken for the cause"},
+		{delivery.Attempt{Rule: delivery.RuleSinkRetry, Code: delivery.CodeNoResult}, "no usable result for the delivery: the sink asked for another attempt"},
+		{delivery.Attempt{Rule: delivery.RuleSinkRetry, Code: delivery.CodePluginDown}, "was not ready, so nothing was sent"},
 		{delivery.Attempt{Rule: delivery.RuleDamaged}, "checksum"},
 		{delivery.Attempt{Rule: delivery.RuleDropped}, "an operator discarded it"},
 	} {
@@ -45,6 +51,36 @@ func TestEveryRuleHasASentence(t *testing.T) {
 	asked.State, asked.RetryAfter, asked.NextIn = delivery.Pending, 2*time.Minute, 2*time.Minute
 	if got := ruleText(&asked); !strings.Contains(got, "asked for 2m0s with Retry-After") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestADeliveryThatWaitsForAnotherOneSaysForWhich(t *testing.T) {
+	w := newWorld(t).start(t)
+	first := w.store.add(backend, 1, delivery.Pending, nil)
+	stored := w.store.add(backend, 2, delivery.Pending, func(s *queue.Summary) { s.WaitsFor = 1 })
+	kept := w.store.add(backend, 3, delivery.Pending, nil)
+	held := w.store.add(alerts, 4, delivery.Pending, func(s *queue.Summary) { s.WaitsFor = 1 })
+	w.dispatcher.waits[key{backend, 3}] = 1
+	for seq := range uint64(4) {
+		w.addEvent(seq+1, func(*queue.EventRecord) {})
+	}
+	for _, row := range []struct {
+		id, waitsFor, status string
+		sentences            int
+	}{
+		{first, "", rest.StatusPending, 1},
+		{stored, first, rest.StatusPending, 1},
+		{kept, first, rest.StatusPending, 1},
+		{held, id.Delivery(testStore, uint32(alerts), 1), rest.StatusHeld, 3},
+	} {
+		d, err := w.client.Delivery(t.Context(), row.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := strings.Contains(d.Explanation[len(d.Explanation)-1], "Waits for "+row.waitsFor+", an earlier delivery of the same entry")
+		if d.WaitsFor != row.waitsFor || d.Status != row.status || len(d.Explanation) != row.sentences || said != (row.waitsFor != "") {
+			t.Errorf("%s waits for %q and is %s: %q, want %+v", row.id, d.WaitsFor, d.Status, d.Explanation, row)
+		}
 	}
 }
 

@@ -222,6 +222,7 @@ type fakeDispatcher struct {
 
 	mu       sync.Mutex // guards the following
 	inFlight map[key]bool
+	waits    map[key]uint64
 	states   map[queue.Lane]LaneState
 	test     func(context.Context, *delivery.Outbound) (delivery.Attempt, error)
 }
@@ -230,6 +231,12 @@ func (d *fakeDispatcher) InFlight(lane queue.Lane, seq uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.inFlight[key{lane, seq}]
+}
+
+func (d *fakeDispatcher) WaitsFor(lane queue.Lane, seq uint64) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.waits[key{lane, seq}]
 }
 
 func (d *fakeDispatcher) LaneState(lane queue.Lane) LaneState {

@@ -30,7 +30,9 @@ func storyWorld(t *testing.T) (w *world, ids map[string]string) {
 	second.Outcome, second.Status, second.Code, second.Error, second.NextIn = delivery.Delivered, 200, "", "", 0
 	second.Rule, second.State, second.Reused, second.Phases = delivery.RuleDelivered, delivery.Success, true, delivery.Phases{FirstByte: time.Millisecond}
 	second.Body = []byte{0xff, 0x00, 0x01}
-	w.store.attempts[key{backend, 2}] = []delivery.Attempt{first, second}
+	told := second
+	told.Message, told.RemoteURL = "row 7 was added", "https://sheet.example/7"
+	w.store.attempts[key{backend, 2}] = []delivery.Attempt{first, told}
 
 	ids["failed"] = w.store.add(backend, 3, delivery.Failed, func(s *queue.Summary) { s.StatusCode, s.Code, s.Error = 404, delivery.CodeStatus, "HTTP 404" })
 	final := failedAttempt(1)

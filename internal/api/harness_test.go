@@ -72,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	for lane, name := range map[queue.Lane]string{backend: "expenses.backend", alerts: "expenses.alerts", crm: "crm.main", old: "expenses.old"} {
 		store.lanes[lane] = queue.LaneStats{Webhook: name}
 	}
-	d := &fakeDispatcher{store: store, inFlight: map[key]bool{}, states: map[queue.Lane]LaneState{
+	d := &fakeDispatcher{waits: map[key]uint64{}, store: store, inFlight: map[key]bool{}, states: map[queue.Lane]LaneState{
 		alerts: {Hold: delivery.HoldDisabled}, old: {Hold: delivery.HoldRemoved}}}
 	catalog, control := testCatalog(), newFakeControl(t)
 	a, err := New(Options{

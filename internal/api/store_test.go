@@ -22,7 +22,8 @@ var _ Store = (*queue.Store)(nil)
 // attempts of its own.
 type storeDispatcher struct{ *queue.Store }
 
-func (d storeDispatcher) InFlight(queue.Lane, uint64) bool { return false }
+func (d storeDispatcher) WaitsFor(queue.Lane, uint64) uint64 { return 0 }
+func (d storeDispatcher) InFlight(queue.Lane, uint64) bool   { return false }
 
 func (d storeDispatcher) LaneState(lane queue.Lane) LaneState {
 	if d.LaneName(lane) == "expenses.alerts" {

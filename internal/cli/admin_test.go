@@ -244,6 +244,21 @@ func TestARedirectIsShownWithWhereItPoints(t *testing.T) {
 	}
 }
 
+func TestWhatASinkSaysOfAnAttemptIsShown(t *testing.T) {
+	said := rest.Attempt{Number: 1, StartedAt: moment(2), Outcome: "delivered", State: rest.StatusSuccess, Message: "row 7\x1b[2J was\nadded", RemoteURL: "https://sheet.example/7"}
+	d := rest.DeliveryDetail{Delivery: rows()[0], Log: []rest.Attempt{said}}
+	stub := &adminStub{answers: map[string]any{"GET /v1/deliveries/del_c": d,
+		"POST /v1/webhooks/expenses.sheet/test": rest.TestResult{Webhook: "expenses.sheet", Delivered: true, Attempt: said}}}
+	stdout, _ := ask(t, stub, 0, 0, "delivery", "del_c")
+	if !strings.Contains(stdout, "\n      row 7\ufffd[2J was added\n      https://sheet.example/7\n") {
+		t.Errorf("got\n%s", stdout)
+	}
+	stdout, _ = ask(t, stub, 0, 0, "test", "expenses.sheet")
+	if !strings.Contains(stdout, "sink says  row 7\ufffd[2J was added\n") || !strings.Contains(stdout, "see        https://sheet.example/7\n") {
+		t.Errorf("got\n%s", stdout)
+	}
+}
+
 func TestADeliveryIsExplained(t *testing.T) {
 	d := rest.DeliveryDetail{Delivery: rows()[0], Format: "peanuts", Payload: `{"event":"entry.created"}`, Log: attempts(),
 		Curl: "curl -X POST \"$URL\" \\\n  --data-binary @-\n", Explanation: []string{"The receiver answered 503.", "The next attempt is at 14:35:42."}}

@@ -45,6 +45,7 @@ func (a *app) printDelivery(d *rest.DeliveryDetail) error {
 	p.add("webhook", oneLine(d.Webhook))
 	p.add("event", oneLine(d.Event+"  "+d.EventID))
 	p.addIf("entry", d.EntryID)
+	p.addIf("waits for", d.WaitsFor)
 	p.add("accepted", clock(d.CreatedAt.Time))
 	if !d.NextAttemptAt.IsZero() {
 		p.add("next attempt", clock(d.NextAttemptAt.Time)+" ("+relative(d.NextAttemptAt.Time, a.Now())+")")
@@ -108,6 +109,11 @@ func (a *app) printAttempt(t *rest.Attempt) {
 	}
 	if t.Error != "" {
 		fmt.Fprintf(a.Out, "      %s\n", oneLine(t.Error))
+	}
+	for _, said := range []string{t.Message, t.RemoteURL} {
+		if said != "" {
+			fmt.Fprintf(a.Out, "      %s\n", oneLine(said))
+		}
 	}
 	if t.Response != nil {
 		for _, h := range t.Response.Headers {

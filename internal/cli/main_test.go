@@ -14,12 +14,17 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/cli/clitest"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
 // TestMain makes the test binary the command as well, so that sessions run the
 // whole of it in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(withoutLeaks{m}, map[string]func(){"peanuts-relay": func() { os.Exit(sessionMain()) }})
+	testscript.Main(withoutLeaks{m}, map[string]func(){
+		"peanuts-relay":      func() { os.Exit(sessionMain()) },
+		"peanuts-sink-demo":  func() { sinks.Serve(demoSink()) },
+		"peanuts-sink-other": func() { sinks.Serve(demoSink()) },
+	})
 }
 
 type withoutLeaks struct{ m *testing.M }

@@ -66,7 +66,7 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 	add(groupLog, a.webhooksCommand(), a.enableCommand(), a.disableCommand(), a.testCommand(), a.deliveriesCommand(), a.deliveryCommand(),
 		a.retryCommand(), a.replayCommand(), a.dropCommand())
 	add(groupReceiver, a.receiveCommand(), a.verifyCommand())
-	add(groupOther, a.completionCommand(), a.manCommand(), a.versionCommand())
+	add(groupOther, a.sinksCommand(), a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
 	return root

@@ -76,6 +76,8 @@ func (a *app) printTest(t *rest.TestResult) {
 		}
 	}
 	p.addIf("  to", t.Attempt.Remote)
+	p.addIf("  sink says", t.Attempt.Message)
+	p.addIf("  see", t.Attempt.RemoteURL)
 	_ = p.write()
 	verdict := st.good("delivered")
 	if !t.Delivered {

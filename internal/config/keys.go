@@ -223,8 +223,8 @@ type WebhookKeys struct {
 	Retry RetryKeys `koanf:"retry"`
 	// Most requests at the same time.
 	Concurrency int `koanf:"concurrency" default:"8" range:"1..1024" example:"16"`
-	// `none` delivers as fast as possible; `entry` keeps the events of one entry in order.
-	Ordering string `koanf:"ordering" default:"none" enum:"none,entry" later:"yes" example:"none"`
+	// `none` delivers as fast as possible; `entry` keeps the events of one entry in order, retries included: each waits until the one before it has succeeded or failed for good.
+	Ordering string `koanf:"ordering" default:"none" enum:"none,entry" example:"entry"`
 	// Certificates for https, of the `http` sink. Relative paths start at the directory of the main file.
 	TLS TLS `koanf:"tls"`
 	// Settings of a plugin, which says what there are. They are treated as secrets.

@@ -31,9 +31,6 @@ func (l *loader) validateWebhook(c *Config, h *Helper, w *WebhookKeys) {
 	path := []string{"helpers", h.ID, "webhooks", w.ID}
 	l.validateSecrets(path, secretsOf{w.Secret, w.Secrets})
 	l.validateEvents(h, w, under(path, "events"))
-	if w.Ordering == "entry" {
-		l.unsupported(under(path, "ordering"), "ordering by entry")
-	}
 	if w.Sink != SinkHTTP && w.Sink != "" {
 		l.validatePluginWebhook(c, h, w, path)
 		return

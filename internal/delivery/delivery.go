@@ -86,6 +86,10 @@ const (
 	Crashed       Outcome = 8 // the sink's process died meanwhile; no attempt used, but crashes are counted
 )
 
+// MaxCrashes is how often the process of a sink may die while it has a delivery;
+// then the delivery is taken for the cause.
+const MaxCrashes = 3
+
 var outcomeNames = []string{Delivered: "delivered", Skipped: "skipped", Retry: "retry", RateLimited: "rate_limited",
 	Rejected: "rejected", Misconfigured: "misconfigured", Interrupted: "interrupted", Crashed: "crashed"}
 

@@ -20,9 +20,10 @@ import (
 func (l *lane) work() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var b *batch
 	for {
 		s := l.slot()
-		if !l.open(s) || l.workers > s.concurrency() {
+		if !l.open(s) || l.workers > l.concurrency(s) || l.pacedUntil() != 0 {
 			break
 		}
 		if kind := l.wantsScan(); kind != scanNone {
@@ -35,19 +36,36 @@ func (l *lane) work() {
 			l.kick()
 			continue
 		}
+		if l.wantsTidying() {
+			l.tidy()
+			l.kick()
+			continue
+		}
+		if l.perCall() > 1 {
+			if b == nil {
+				b = &batch{}
+			}
+			if !l.callBatch(s, b) {
+				break
+			}
+			continue
+		}
 		del, ok := l.take(s)
 		if !ok {
 			break
 		}
-		l.claim(s, &del)
+		l.beginCall(s)
+		l.claim(&del)
 		l.kick()
+		state := s.stateOf(&l.terms.limits)
 		l.mu.Unlock()
-		a := l.d.attempt(s, &del)
+		a := l.d.attempt(s, &del, state)
 		s.use.release()
-		l.record(s, &del, a)
+		l.record(s, &del, a, state)
 		l.mu.Lock()
 	}
 	l.workers--
+	l.goOn()
 	if l.workers == 0 {
 		for _, f := range l.lists() {
 			f.trim()
@@ -56,22 +74,42 @@ func (l *lane) work() {
 	l.arm()
 }
 
-// claim marks a delivery as in flight, under the target that its attempt uses.
-func (l *lane) claim(s *slot, del *queue.Delivery) {
+// claim marks a delivery as in flight.
+func (l *lane) claim(del *queue.Delivery) {
 	l.owned.set(del.Seq, owner{state: ownInFlight})
 	l.inFlight++
 	if fromReplay(del) {
 		l.order.replaying++
 	}
 	l.halt.claimed()
-	s.use.acquire()
+}
+
+// unclaim takes it out of flight.
+func (l *lane) unclaim(del *queue.Delivery) {
+	l.inFlight--
+	if fromReplay(del) {
+		l.order.replaying--
+	}
 }
 
 func fromReplay(del *queue.Delivery) bool { return del.Replay && del.Track == queue.Returning }
 
-// attempt hands one delivery to its sink and decides what follows.
-func (d *Dispatcher) attempt(s *slot, del *queue.Delivery) *delivery.Attempt {
-	o := &delivery.Outbound{
+// attempt hands one delivery to its sink and decides what follows. state is
+// whose states it reads and writes.
+func (d *Dispatcher) attempt(s *slot, del *queue.Delivery, state string) *delivery.Attempt {
+	o := &delivery.Outbound{}
+	d.outbound(o, s, del)
+	if !d.recall(state, del, o) {
+		return new(notSent(o))
+	}
+	a := d.send(d.base, s, o)
+	d.decide(s, del, o, a)
+	return a
+}
+
+// outbound is a delivery as the sink sees it.
+func (d *Dispatcher) outbound(o *delivery.Outbound, s *slot, del *queue.Delivery) {
+	*o = delivery.Outbound{
 		DeliveryID: id.Delivery(d.storeID, uint32(del.Lane), del.Seq),
 		EventID:    del.EventID,
 		EventType:  del.EventType,
@@ -79,46 +117,57 @@ func (d *Dispatcher) attempt(s *slot, del *queue.Delivery) *delivery.Attempt {
 		Webhook:    s.Webhook,
 		Attempt:    del.Attempts + 1,
 		Payload:    del.Payload,
+		Sequence:   del.Seq,
+		Crashes:    del.Crashes,
 	}
-	a := d.send(d.base, s, o)
-	retry.Decide(&s.Policy, a, del.Tries+1)
+}
+
+// decide has package retry decide what follows.
+func (d *Dispatcher) decide(s *slot, del *queue.Delivery, o *delivery.Outbound, a *delivery.Attempt) {
+	retry.Decide(&s.Policy, a, del.Tries+1, del.Crashes+1)
 	if d.log.Enabled(d.base, slog.LevelDebug) {
 		d.log.Debug("attempt", "webhook", s.Webhook, "delivery_id", o.DeliveryID, "attempt", a.Number,
 			"outcome", a.Outcome.String(), "code", a.Code, "status", a.Status, "duration", a.Duration)
 	}
-	return a
 }
 
 // send makes one attempt under the policy's timeout. What it returns is
 // complete but for the decision.
 func (d *Dispatcher) send(ctx context.Context, s *slot, o *delivery.Outbound) *delivery.Attempt {
-	timeout := s.Policy.Timeout
-	if timeout <= 0 {
-		timeout = DefaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
 	began := time.Now()
 	a := &delivery.Attempt{Started: began.UTC()}
-	if d.deliver(ctx, s.Sink, o, a) {
-		*a = delivery.Attempt{Started: began.UTC(), Outcome: delivery.Retry, Code: delivery.CodePanic,
-			Error: "the sink panicked; the log has its stack"}
+	if d.guard(s.Webhook, o, func() { s.Sink.Deliver(ctx, o, a) }) {
+		*a = panicAttempt(began)
 	}
-	a.Number = o.Attempt
-	if a.Duration <= 0 {
-		a.Duration = time.Since(began)
-	}
-	if a.Outcome != delivery.Delivered && a.Outcome != delivery.Skipped && errors.Is(context.Cause(ctx), delivery.ErrShutdown) {
-		// Whatever the sink made of the cancellation, the receiver is not to blame.
-		a.Outcome, a.Code = delivery.Interrupted, delivery.CodeInterrupted
-	}
+	conform(a, o, time.Since(began), errors.Is(context.Cause(ctx), delivery.ErrShutdown))
 	return a
 }
 
-// deliver calls the sink and turns a panic into a log line. The text of a panic
+// conform completes what a sink made of an attempt. shutdown says that the
+// daemon stops: whatever the sink made of the cancellation, the receiver is not
+// to blame.
+func conform(a *delivery.Attempt, o *delivery.Outbound, took time.Duration, shutdown bool) {
+	a.Number = o.Attempt
+	if a.Duration <= 0 {
+		a.Duration = took
+	}
+	boundState(a)
+	if shutdown && a.Outcome != delivery.Delivered && a.Outcome != delivery.Skipped {
+		a.Outcome, a.Code = delivery.Interrupted, delivery.CodeInterrupted
+	}
+}
+
+func panicAttempt(began time.Time) delivery.Attempt {
+	return delivery.Attempt{Started: began.UTC(), Outcome: delivery.Retry, Code: delivery.CodePanic,
+		Error: "the sink panicked; the log has its stack"}
+}
+
+// guard calls the sink and turns a panic into a log line. The text of a panic
 // value may quote a payload or a secret, so it is shown only when it comes from
-// the runtime.
-func (d *Dispatcher) deliver(ctx context.Context, sink Sink, o *delivery.Outbound, a *delivery.Attempt) (panicked bool) {
+// the runtime. o is the delivery, or the first of several.
+func (d *Dispatcher) guard(webhook string, o *delivery.Outbound, call func()) (panicked bool) {
 	defer func() {
 		v := recover()
 		if v == nil {
@@ -129,52 +178,68 @@ func (d *Dispatcher) deliver(ctx context.Context, sink Sink, o *delivery.Outboun
 		if e, ok := v.(runtime.Error); ok {
 			what = e.Error()
 		}
-		d.log.Error("sink panicked", "webhook", o.Webhook, "delivery_id", o.DeliveryID, "attempt", o.Attempt,
+		d.log.Error("sink panicked", "webhook", webhook, "delivery_id", o.DeliveryID, "attempt", o.Attempt,
 			"panic", what, "stack", string(debug.Stack()))
 	}()
-	sink.Deliver(ctx, o, a)
+	call()
 	return false
 }
 
-// record hands the outcome to the store and lets the lane draw its conclusions.
-// The sequence stays owned until the commit is reported.
-func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt) {
-	o := owner{state: ownSettling, attempt: a.Number}
-	counts := retry.Counts(a.Outcome)
-	switch {
-	case !counts:
-		o.back = del
-	case a.State == delivery.Pending:
-		o.due = l.d.store.Now() + a.NextIn.Milliseconds()
-	}
+// record hands the outcome to the store.
+func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state string) {
 	l.mu.Lock()
-	l.inFlight--
-	if fromReplay(del) {
-		l.order.replaying--
-	}
-	if a.Outcome == delivery.Interrupted { // the store keeps nothing of it
-		l.interrupted(del)
-		l.mu.Unlock()
-		return
-	}
-	l.owned.set(del.Seq, o) // before Complete: the commit may be reported at once
-	var say func()
-	if counts {
-		say = l.conclude(s, del, a)
-	} else {
-		say = l.hold(s, a)
-	}
+	ordered := l.holds(del.Seq)
+	l.calls.n--
+	keep, say := l.settle(s, del, a)
 	l.kick()
 	l.arm()
 	l.mu.Unlock()
-	l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a})
-	say()
+	if keep {
+		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a, Sink: state, Ordered: ordered})
+	}
+	if say != nil {
+		say()
+	}
 }
 
-// interrupted puts a delivery back whose attempt was cut short.
-func (l *lane) interrupted(del *queue.Delivery) {
+// settle lets the lane draw its conclusions from an attempt. keep says that the
+// store is to hear of it; the sequence stays owned until its commit is reported.
+// say, unless it is nil, writes the log, once the lock is given up.
+func (l *lane) settle(s *slot, del *queue.Delivery, a *delivery.Attempt) (keep bool, say func()) {
+	l.unclaim(del)
+	if a.Outcome == delivery.Interrupted { // the store keeps nothing of it
+		l.interrupted(del, a)
+		return false, nil
+	}
+	o := owner{state: ownSettling, attempt: a.Number}
+	counts := retry.Counts(a)
+	switch {
+	case !counts:
+		o.back = new(*del)
+		if a.Outcome == delivery.Crashed {
+			o.back.Crashes++
+		}
+	case a.State == delivery.Pending:
+		o.due = l.d.store.Now() + a.NextIn.Milliseconds()
+	}
+	l.owned.set(del.Seq, o) // before Complete: the commit may be reported at once
+	switch {
+	case counts:
+		return true, l.conclude(s, del, a)
+	case a.Outcome == delivery.Crashed:
+		l.halt.probingEnded()
+		return true, nil
+	}
+	return true, l.hold(s, a)
+}
+
+// interrupted puts a delivery back whose attempt was cut short. It may go again
+// at once when its sink is held, which is what keeps the sink from being called
+// in a busy loop then.
+func (l *lane) interrupted(del *queue.Delivery, a *delivery.Attempt) {
 	l.halt.probingEnded()
-	if !l.d.stopping.Load() {
+	l.govern(l.slot())
+	if !l.d.stopping.Load() && (a.Code != delivery.CodePluginDown || l.terms.down == "") {
 		l.halt.backoff = l.d.store.Now() + interruptPause
 	}
 	l.land(del)
@@ -184,16 +249,25 @@ func (l *lane) interrupted(del *queue.Delivery) {
 // being called in a busy loop, in ms.
 const interruptPause = 1000
 
-// conclude follows an attempt that counts; what it returns writes the log, once
-// the lock is given up.
+// conclude follows an attempt that counts. It returns nil when there is nothing
+// to tell, which is nearly always.
 func (l *lane) conclude(s *slot, del *queue.Delivery, a *delivery.Attempt) (say func()) {
 	recovered := l.halt.probing && l.halt.trustAgain()
 	change := l.health.note(a, l.d.store.Now())
+	poison := a.Rule == delivery.RulePoison
+	if !recovered && change == healthSame && !poison {
+		return nil
+	}
+	deliveryID := id.Delivery(l.d.storeID, uint32(del.Lane), del.Seq)
 	return func() {
 		if recovered {
 			l.d.log.Info("webhook is no longer misconfigured", "webhook", s.Webhook)
 		}
-		l.d.report(change, s, del, a)
+		if poison {
+			l.d.log.Warn("delivery failed: the process of its sink died each time", "webhook", s.Webhook,
+				"delivery_id", deliveryID, "crashes", delivery.MaxCrashes)
+		}
+		l.d.report(change, s, deliveryID, a)
 	}
 }
 
@@ -205,20 +279,22 @@ func (l *lane) hold(s *slot, a *delivery.Attempt) (say func()) {
 		first := l.halt.limit(now, a.RetryAfter)
 		pause := time.Duration(l.halt.limited-now) * time.Millisecond
 		l.reset()
+		if !first {
+			return nil
+		}
 		return func() {
-			if first {
-				l.d.log.Info("webhook pauses: rate limited", "webhook", s.Webhook, "for", pause)
-			}
+			l.d.log.Info("webhook pauses: rate limited", "webhook", s.Webhook, "for", pause)
 		}
 	}
 	if cur := l.slot(); cur == nil || cur.Generation != s.Generation {
-		return func() {} // it speaks of settings that are gone
+		return nil // it speaks of settings that are gone
 	}
 	first := l.halt.distrust(now)
 	l.reset()
+	if !first {
+		return nil
+	}
 	return func() {
-		if first {
-			l.d.log.Warn("webhook is misconfigured and held", "webhook", s.Webhook, "code", a.Code, "status", a.Status, "err", a.Error)
-		}
+		l.d.log.Warn("webhook is misconfigured and held", "webhook", s.Webhook, "code", a.Code, "status", a.Status, "err", a.Error)
 	}
 }

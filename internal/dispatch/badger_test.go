@@ -24,6 +24,7 @@ type site struct {
 	recv    *receiver
 	lanes   []queue.Lane
 	changed chan struct{}
+	entries int              // events are of so many entries in turn; 0 = of one
 	keep    time.Duration    // of what a removed webhook leaves behind; 0 = the store's own
 	wall    func() time.Time // the store's wall clock; nil = time.Now
 }
@@ -49,6 +50,11 @@ func (s *site) open(lanes int) {
 				d.Changed(cs)
 			}
 			s.signal()
+		},
+		OnTurn: func(ts []queue.Turn) {
+			if d := d.Load(); d != nil {
+				d.Turned(ts)
+			}
 		},
 		RemovedKeep: s.keep,
 		Busy: func(lane queue.Lane, seq uint64) bool {
@@ -102,7 +108,7 @@ func (s *site) accept(n int) []uint64 {
 	for len(seqs) < n {
 		evs := make([]*queue.Event, min(50, n-len(seqs)))
 		for i := range evs {
-			evs[i] = &queue.Event{Helper: "test", Type: "entry.created", EntryID: "e", Timestamp: time.Now()}
+			evs[i] = &queue.Event{Helper: "test", Type: "entry.created", EntryID: fmt.Sprintf("e%d", (len(seqs)+i)%max(s.entries, 1)), Timestamp: time.Now()}
 			evs[i].Payloads[queue.FormatPeanuts] = fmt.Appendf(nil, `{"n":%d}`, len(seqs)+i)
 			for _, l := range s.lanes {
 				evs[i].Deliveries = append(evs[i].Deliveries, queue.NewDelivery{Lane: l})

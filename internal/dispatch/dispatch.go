@@ -32,6 +32,24 @@ type Store interface {
 	// Complete records an attempt. It may return before that is durable; the
 	// store reports the commit through [Dispatcher.Changed].
 	Complete(c queue.Completion)
+	// CompleteAll is Complete for several, in their order; cs is not kept.
+	CompleteAll(cs []queue.Completion)
+
+	// EntryState is what the sink of that name has kept for an entry with its last
+	// durable success; nil when there is nothing.
+	EntryState(lane queue.Lane, sink, entryID string) ([]byte, error)
+
+	// Lines reports whether any delivery may be Blocked; it is as cheap as Now.
+	Lines() bool
+	// Blocked reports whether a ready delivery must wait for one of its entry that
+	// is pending and not in memory.
+	Blocked(lane queue.Lane, entry string, seq uint64) (bool, error)
+	// Park takes ready deliveries out of the way until the store calls them, see
+	// [Dispatcher.Turned]. It is durable on return; n is how many of them it did.
+	// What has nothing to wait for it calls at once, and returns.
+	Park(ctx context.Context, ps []queue.Parking) (turns []queue.Turn, n int, err error)
+	// ReleaseFollowers calls some of what was parked, in no order.
+	ReleaseFollowers(ctx context.Context, q *queue.Release) (more bool, err error)
 
 	// Requeue and Drop are durable on return. The caller guarantees that the
 	// delivery is not in flight.

@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"iter"
+	"slices"
 	"sync/atomic"
 
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -41,6 +43,17 @@ func (f *fifo) pop() queue.Delivery {
 	return del
 }
 
+// unpop makes a delivery the oldest.
+func (f *fifo) unpop(del *queue.Delivery) {
+	if f.head > 0 {
+		f.head--
+		f.q[f.head] = *del
+	} else {
+		f.q = slices.Insert(f.q, 0, *del)
+	}
+	f.account(int64(len(del.Payload)))
+}
+
 // remove takes out the delivery with this sequence, if it is there.
 func (f *fifo) remove(seq uint64) (queue.Delivery, bool) {
 	for i := f.head; i < len(f.q); i++ {
@@ -55,6 +68,27 @@ func (f *fifo) remove(seq uint64) (queue.Delivery, bool) {
 		}
 	}
 	return queue.Delivery{}, false
+}
+
+// removeEntry takes out the oldest delivery of an entry.
+func (f *fifo) removeEntry(entry string) (queue.Delivery, bool) {
+	for del := range f.all() {
+		if del.EntryID == entry {
+			return f.remove(del.Seq)
+		}
+	}
+	return queue.Delivery{}, false
+}
+
+// all goes through the deliveries, the oldest first.
+func (f *fifo) all() iter.Seq[*queue.Delivery] {
+	return func(yield func(*queue.Delivery) bool) {
+		for i := f.head; i < len(f.q); i++ {
+			if !yield(&f.q[i]) {
+				return
+			}
+		}
+	}
 }
 
 func (f *fifo) has(seq uint64) bool {

@@ -4,8 +4,6 @@ import (
 	"log/slog"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
-	"github.com/peanutsapp/peanuts-relay/internal/id"
-	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
 // warnPause is the shortest time between two warnings about one webhook, in ms
@@ -49,7 +47,7 @@ func (h *health) note(a *delivery.Attempt, now int64) healthChange {
 	return healthFailing
 }
 
-func (d *Dispatcher) report(change healthChange, s *slot, del *queue.Delivery, a *delivery.Attempt) {
+func (d *Dispatcher) report(change healthChange, s *slot, deliveryID string, a *delivery.Attempt) {
 	var level slog.Level
 	var msg string
 	switch change {
@@ -60,6 +58,6 @@ func (d *Dispatcher) report(change healthChange, s *slot, del *queue.Delivery, a
 	case healthRecovered:
 		level, msg = slog.LevelInfo, "webhook works again"
 	}
-	d.log.Log(d.base, level, msg, "webhook", s.Webhook, "delivery_id", id.Delivery(d.storeID, uint32(del.Lane), del.Seq),
+	d.log.Log(d.base, level, msg, "webhook", s.Webhook, "delivery_id", deliveryID,
 		"attempt", a.Number, "code", a.Code, "status", a.Status)
 }

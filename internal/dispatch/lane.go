@@ -8,15 +8,17 @@ import (
 )
 
 // lane is the run queue of one webhook. mu guards everything below it; it is
-// never held over a call of the store (Now excepted), a sink or a send.
+// never held over a call of the store (Now excepted), a sink (those of Governed
+// excepted) or a send. It has more than fifteen fields because all of them
+// change together, under one lock; what belongs together is a type of its own.
 type lane struct {
 	d   *Dispatcher
 	num queue.Lane
 
 	mu       sync.Mutex
 	dropping int    // DropLane calls under way
-	workers  int    // goroutines, each in flight, scanning or about to claim
-	inFlight int    // attempts under way
+	workers  int    // goroutines, each with a call under way, scanning or about to claim
+	inFlight int    // attempts under way, or claimed for a call that is being filled
 	scanning bool   // one scan or replay step at a time
 	epoch    uint64 // grows with every reset; a scan of an older epoch is void
 
@@ -26,7 +28,10 @@ type lane struct {
 	front   fifo // put back, or asked for: due, and outside the order of the scans
 	owned   owned
 	order   order
+	entries entries
 
+	calls  calls
+	terms  terms
 	halt   halt
 	health health
 	jobs   []*replayJob
@@ -71,6 +76,7 @@ type order struct {
 // low-water mark.
 func newLane(d *Dispatcher, num queue.Lane) *lane {
 	l := &lane{d: d, num: num}
+	l.entries.init(num)
 	for _, f := range l.lists() {
 		f.total = &d.held
 	}
@@ -78,8 +84,8 @@ func newLane(d *Dispatcher, num queue.Lane) *lane {
 	return l
 }
 
-func (l *lane) lists() [5]*fifo {
-	return [5]*fifo{&l.front, &l.ready.ring, &l.waiting.due, &l.back.retries, &l.back.replays}
+func (l *lane) lists() [7]*fifo {
+	return [7]*fifo{&l.front, &l.ready.ring, &l.waiting.due, &l.back.retries, &l.back.replays, &l.entries.kept, &l.entries.parks}
 }
 
 // slot is what runs on the lane at this moment; nil when it was removed.
@@ -89,6 +95,7 @@ func (l *lane) slot() *slot { return l.d.table.Load().slots[l.num] }
 // at any time: what is in flight or not yet committed stays owned, and a scan
 // under way is void.
 func (l *lane) reset() {
+	l.clearEntries()
 	for _, f := range l.lists() {
 		f.drain(l.disownListed)
 	}
@@ -107,12 +114,18 @@ func (l *lane) disownListed(seq uint64) {
 // closed reports whether the lane is held in a way that keeps nothing in
 // memory.
 func (l *lane) closed(s *slot) bool {
-	return s.hold() != "" || l.dropping > 0 || l.halt.closed()
+	return s.hold() != "" || l.dropping > 0 || l.halt.closed() || l.terms.down != ""
 }
 
-// open reports whether a delivery may be claimed at this moment.
+// open reports whether a delivery may be claimed at this moment, the pace of
+// calls aside.
 func (l *lane) open(s *slot) bool {
-	return l.d.running() && !l.closed(s) && l.halt.open(l.inFlight)
+	l.govern(s)
+	if !l.d.running() || l.closed(s) || !l.halt.open(l.inFlight) {
+		return false
+	}
+	l.keepOrder(s)
+	return true
 }
 
 // offer takes a new delivery, right after its commit.
@@ -138,10 +151,12 @@ func (l *lane) offer(del *queue.Delivery) {
 // kick starts as many workers as there is work for, within the concurrency.
 func (l *lane) kick() {
 	s := l.slot()
-	if !l.open(s) {
+	open := l.open(s)
+	l.tell(s, open)
+	if !open || l.pacedUntil() != 0 {
 		return
 	}
-	want := min(s.concurrency(), l.inFlight+l.backlog(s))
+	want := min(l.concurrency(s), l.calls.n+l.backlog(s))
 	for l.workers < want {
 		l.workers++
 		if !l.d.spawn(l.work) {
@@ -151,11 +166,17 @@ func (l *lane) kick() {
 	}
 }
 
-// backlog is how many workers could start on something now. A scan or a replay
-// step counts as one.
+// backlog is how many workers could start on something now, beside a batch that
+// waits. A scan or a replay step counts as one.
 func (l *lane) backlog(s *slot) int {
-	n := l.live() + min(l.back.replays.len(), l.replaysAllowed(s))
-	if l.wantsScan() != scanNone || l.wantsStep(s) {
+	n := l.listed(s)
+	if b := l.calls.waiting; b != nil {
+		n = max(n-b.room(), 0)
+	}
+	if per := l.perCall(); per > 1 {
+		n = (n + per - 1) / per
+	}
+	if l.wantsScan() != scanNone || l.wantsStep(s) || l.wantsTidying() {
 		n++
 	}
 	if l.halt.probeReady {
@@ -174,7 +195,7 @@ func (l *lane) live() int {
 // come; a lane with room for four or more always lets one through, so that a
 // busy webhook's replay ends some day.
 func (l *lane) replaysAllowed(s *slot) int {
-	c := s.concurrency()
+	c := l.concurrency(s) * l.perCall()
 	limit := c
 	if c >= 4 {
 		limit = c - c/4
@@ -192,14 +213,23 @@ func (l *lane) replaysAllowed(s *slot) int {
 func (l *lane) take(s *slot) (queue.Delivery, bool) {
 	for {
 		list := l.pick(s)
-		if list == nil {
+		if list == nil || (list == &l.ready.ring && l.crowded()) {
 			return queue.Delivery{}, false
 		}
 		del := list.pop()
 		if list == &l.ready.ring && l.owned.state(del.Seq) != ownNone {
+			l.holdAsked(&del)
 			continue // an operator asked for it before it was offered; it is handled there
 		}
-		return del, true
+		if !l.entries.on {
+			return del, true
+		}
+		switch l.admit(s, &del) {
+		case admitted:
+			return del, true
+		case changed:
+			return queue.Delivery{}, false
+		}
 	}
 }
 
@@ -247,6 +277,11 @@ func (l *lane) land(del *queue.Delivery) {
 	switch {
 	case l.closed(l.slot()):
 		l.disown(del.Seq) // letting go starts from the mark
+	case del.Track == queue.Following:
+		l.letGo(del.Seq)
+	case l.entries.on && inOrder(del) && !l.holds(del.Seq):
+		l.disown(del.Seq)
+		l.reset() // its place is among others of its entry
 	case del.Track == queue.Returning && del.Replay:
 		l.list(&l.back.replays, del)
 	case del.Track == queue.Returning && l.back.retries.len() >= l.d.ringSize:
@@ -343,6 +378,9 @@ func (l *lane) holdReason(s *slot) delivery.HoldReason {
 	}
 	if r := l.d.pause.Load(); r != nil {
 		return *r
+	}
+	if r := s.held(); r != "" {
+		return r
 	}
 	return l.halt.reason()
 }

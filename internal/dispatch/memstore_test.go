@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -26,7 +27,9 @@ type memStore struct {
 	early     int64         // how many ms that may be
 	readDelay func() time.Duration
 	rng       *rand.Rand
-	skew      int64 // ms that a test adds to relay time
+	skew      int64  // ms that a test adds to relay time
+	payload   []byte // of what is accepted; nil = one that says the sequence
+	entries   uint64 // events are of so many entries in turn; 0 = each of its own
 
 	commit sync.Mutex // one transaction with its callbacks at a time
 	d      *Dispatcher
@@ -38,8 +41,18 @@ type memStore struct {
 	buffer  []queue.Completion
 	timer   *time.Timer
 	jobs    []queue.ReplayJob
+	states  map[memState][]byte
+	lines   map[memEntry]uint64 // head
+	turns   []queue.Turn
+	parked  int
 	reads   atomic.Int64
 	epoch   time.Time
+}
+
+type memState struct {
+	lane  queue.Lane
+	sink  string
+	entry string
 }
 
 type memRow struct {
@@ -47,10 +60,12 @@ type memRow struct {
 	state delivery.State
 	code  delivery.Code
 	log   []delivery.Attempt
+	once  bool // it was finished before
 }
 
 func newMemStore(fail func(string, ...any)) *memStore {
-	return &memStore{fail: fail, flush: 10 * time.Millisecond, rows: map[queue.Lane]map[uint64]*memRow{},
+	return &memStore{fail: fail, flush: 10 * time.Millisecond, entries: 5, rows: map[queue.Lane]map[uint64]*memRow{},
+		states: map[memState][]byte{}, lines: map[memEntry]uint64{},
 		epoch: time.Now(), rng: rand.New(rand.NewPCG(1, 2))}
 }
 
@@ -77,7 +92,10 @@ func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
 		seqs = append(seqs, s.seq)
 		for _, lane := range lanes {
 			del := queue.Delivery{Lane: lane, Seq: s.seq, Track: queue.Ready, EventID: fmt.Sprintf("evt_%d", s.seq),
-				EventType: "entry.created", Payload: fmt.Appendf(nil, "payload %d", s.seq)}
+				EventType: "entry.created", EntryID: s.entryOf(s.seq), Payload: s.payload}
+			if del.Payload == nil {
+				del.Payload = fmt.Appendf(nil, "payload %d", s.seq)
+			}
 			if s.rows[lane] == nil {
 				s.rows[lane] = map[uint64]*memRow{}
 			}
@@ -160,6 +178,27 @@ func (s *memStore) Complete(c queue.Completion) {
 	}
 }
 
+func (s *memStore) CompleteAll(cs []queue.Completion) {
+	for _, c := range cs {
+		s.Complete(c)
+	}
+}
+
+func (s *memStore) EntryState(lane queue.Lane, sink, entryID string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, queue.ErrStopped
+	}
+	return s.states[memState{lane, sink, entryID}], nil
+}
+
+func (s *memStore) kept() map[memState][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.states)
+}
+
 func (s *memStore) flushNow() {
 	s.commit.Lock()
 	defer s.commit.Unlock()
@@ -180,26 +219,39 @@ func (s *memStore) commitBuffer() {
 	if len(changes) > 0 {
 		s.d.Changed(changes)
 	}
+	s.callTurns()
 }
 
 func (s *memStore) apply(c *queue.Completion) queue.Change {
 	a := c.Attempt
 	r := s.rows[c.Delivery.Lane][c.Delivery.Seq]
 	change := queue.Change{Lane: c.Delivery.Lane, Seq: c.Delivery.Seq, State: a.State, Kind: queue.ChangeAttempt, Attempts: a.Number}
-	if r == nil || r.del.Track == 0 || r.del.Track != c.Delivery.Track || r.del.Attempts != c.Delivery.Attempts {
+	if r == nil || r.del.Track == 0 || r.del.Track != c.Delivery.Track || r.del.Attempts != c.Delivery.Attempts ||
+		r.del.Crashes != c.Delivery.Crashes {
 		s.fail("completion of lane %d seq %d attempt %d matches no pending row: %+v", c.Delivery.Lane, c.Delivery.Seq, a.Number, r)
 		return change
 	}
 	r.log = append(r.log, *a)
-	if !retry.Counts(a.Outcome) {
+	if !retry.Counts(a) {
+		if a.Outcome == delivery.Crashed {
+			r.del.Crashes++
+		}
 		return change
+	}
+	if a.State == delivery.Success && c.Sink != "" && a.EntryState != nil {
+		s.states[memState{c.Delivery.Lane, c.Sink, c.Delivery.EntryID}] = a.EntryState
 	}
 	r.del.Attempts++
 	r.del.Tries++
-	r.state, r.code = a.State, a.Code
+	r.state, r.code, r.once = a.State, a.Code, r.once || a.State != delivery.Pending
 	r.del.Track, r.del.Due = 0, 0
 	if a.State == delivery.Pending {
 		r.del.Track, r.del.Due = queue.Waiting, c.Delivery.Due+a.NextIn.Milliseconds()
+		if c.Ordered && c.Delivery.Track == queue.Ready {
+			s.startLine(r)
+		}
+	} else {
+		s.endInLine(r)
 	}
 	return change
 }
@@ -217,6 +269,7 @@ func (s *memStore) Requeue(ctx context.Context, lane queue.Lane, seq uint64) (qu
 	if r == nil {
 		return queue.Delivery{}, queue.ErrNotFound
 	}
+	r.del.Crashes = 0
 	if r.del.Track == queue.Waiting || r.del.Track == 0 {
 		r.del.Track, r.del.Due, r.del.Tries, r.del.Replay = queue.Returning, 0, 0, false
 		r.state = delivery.Pending
@@ -241,7 +294,11 @@ func (s *memStore) Drop(ctx context.Context, lane queue.Lane, seq uint64) error 
 	case r.state == delivery.Failed:
 		delete(s.rows[lane], seq)
 	default:
-		r.del.Track, r.del.Due, r.state, r.code = 0, 0, delivery.Failed, delivery.CodeDropped
+		r.del.Track, r.del.Due, r.state, r.code, r.once = 0, 0, delivery.Failed, delivery.CodeDropped, true
+		s.endInLine(r)
+		s.mu.Unlock()
+		s.callTurns()
+		s.mu.Lock()
 	}
 	return nil
 }
@@ -261,7 +318,8 @@ func (s *memStore) DropPending(_ context.Context, q *queue.PendingDrop, _ int) (
 		case n == 3:
 			return n, true, nil
 		default:
-			r.del.Track, r.del.Due, r.state, r.code = 0, 0, delivery.Failed, q.Code
+			r.del.Track, r.del.Due, r.state, r.code, r.once = 0, 0, delivery.Failed, q.Code, true
+			s.endInLine(r)
 			n++
 		}
 	}
@@ -304,7 +362,7 @@ func (s *memStore) StepReplay(ctx context.Context, id string, limit int) ([]queu
 	var ds []queue.Delivery
 	for _, seq := range seqs[:min(limit, len(seqs))] {
 		r := s.rows[job.Lane][seq]
-		r.del.Track, r.del.Due, r.del.Tries, r.del.Replay, r.state = queue.Returning, 0, 0, true, delivery.Pending
+		r.del.Track, r.del.Due, r.del.Tries, r.del.Crashes, r.del.Replay, r.state = queue.Returning, 0, 0, 0, true, delivery.Pending
 		job.Cursor = seq
 		job.Requeued++
 		ds = append(ds, r.del)

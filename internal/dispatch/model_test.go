@@ -26,7 +26,7 @@ type step struct {
 var steps = rapid.Custom(func(t *rapid.T) step {
 	return step{
 		Do: rapid.SampledFrom([]string{"accept", "accept", "accept", "sleep", "sleep", "sleep", "mood", "mood", "hold", "enable", "enable",
-			"remove", "retry", "retry", "drop", "drop lane", "replay", "cancel", "pause", "resume", "restart", "test"}).Draw(t, "do"),
+			"remove", "retry", "retry", "drop", "order", "drop lane", "replay", "cancel", "pause", "resume", "restart", "test", "down", "up", "recheck"}).Draw(t, "do"),
 		Lane: queue.Lane(rapid.IntRange(1, 3).Draw(t, "lane")),
 		N:    rapid.IntRange(0, 40).Draw(t, "n"),
 	}
@@ -41,6 +41,7 @@ type machine struct {
 	d       *Dispatcher
 	targets map[queue.Lane]*Target
 	seqs    []uint64
+	ordered map[queue.Lane]bool
 
 	mu     sync.Mutex
 	errs   []error
@@ -61,10 +62,11 @@ func (m *machine) random(n int) int {
 	return m.rng.IntN(n)
 }
 
-// moods are what a receiver may do; the last two are those of a sink plugin.
-var moods = []delivery.Outcome{delivery.Delivered, delivery.Retry, delivery.Rejected, delivery.Interrupted, delivery.RateLimited, delivery.Misconfigured}
+// moods are what a receiver may do; the last three are those of a sink plugin.
+var moods = []delivery.Outcome{delivery.Delivered, delivery.Retry, delivery.Rejected, delivery.Interrupted, delivery.RateLimited, delivery.Misconfigured, delivery.Crashed}
 
 func (m *machine) answer(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+	m.checkOrder(o)
 	m.mu.Lock()
 	mood := moods[m.mood[o.Webhook]]
 	if m.rng.IntN(3) == 0 {
@@ -88,10 +90,40 @@ func (m *machine) newDispatcher() {
 
 func (m *machine) target(lane queue.Lane, concurrency int) *Target {
 	m.number++
-	t := target(lane, concurrency, m.recv.sink(fmt.Sprintf("%d.%d", lane, m.number), m.answer))
-	t.Generation = uint64(m.number)
+	t := target(lane, concurrency, m.sink(lane))
+	t.Generation, t.Ordered = uint64(m.number), m.ordered[lane]
 	t.Policy = retry.Policy{Schedule: []time.Duration{0, time.Millisecond, 30 * time.Millisecond, time.Second}, Timeout: time.Second}
 	return t
+}
+
+// sink is a plain one, or one that takes several at once, wants to be paced and
+// can be held.
+func (m *machine) sink(lane queue.Lane) Sink {
+	name := fmt.Sprintf("%d.%d", lane, m.number)
+	if m.random(3) == 0 {
+		return m.recv.sink(name, m.answer)
+	}
+	limits := Limits{Concurrency: m.random(4), Batch: m.random(7), BatchBytes: m.random(3) * 40, Linger: time.Duration(m.random(30)) * time.Millisecond,
+		State: m.random(2) == 0}
+	if m.random(3) == 0 {
+		limits.PerSecond, limits.Burst = float64(20+m.random(500)), m.random(5)
+	}
+	return m.recv.many(name, limits, m.answer)
+}
+
+// holdSink is what the owner of a sink does. It may be forgotten that it changed
+// until a recheck comes.
+func (m *machine) holdSink(lane queue.Lane, reason delivery.HoldReason, tell bool) {
+	if t := m.targets[lane]; t != nil {
+		if s, ok := t.Sink.(*manySink); ok {
+			s.mu.Lock()
+			s.held = reason
+			s.mu.Unlock()
+		}
+	}
+	if tell {
+		m.d.Recheck()
+	}
 }
 
 func (m *machine) apply() {
@@ -147,6 +179,14 @@ func (m *machine) do(s step) {
 				m.fail("cancel: %v", err)
 			}
 		}
+	case "order":
+		m.reorder(s)
+	case "down":
+		m.holdSink(s.Lane, delivery.HoldPluginDown, s.N%2 == 0)
+	case "up":
+		m.holdSink(s.Lane, "", s.N%2 == 0)
+	case "recheck":
+		m.d.Recheck()
 	case "pause":
 		m.d.Pause(delivery.HoldStorage)
 	case "resume":
@@ -214,9 +254,11 @@ func (m *machine) settle() {
 			m.fail("lane %d: %d of %d are pending for ever", lane, pending, pending+success+failed)
 		}
 		l := m.d.table.Load().lanes[lane]
-		if l.inFlight != 0 || l.workers != 0 || len(l.owned.m) != 0 || l.order.replaying != 0 || len(l.jobs) != 0 {
-			m.fail("lane %d is not at rest: %d in flight, %d workers, owned %v, %d replays in flight, %d jobs",
-				lane, l.inFlight, l.workers, l.owned.m, l.order.replaying, len(l.jobs))
+		m.checkEntries(l)
+		if l.inFlight != 0 || l.workers != 0 || len(l.owned.m) != 0 || l.order.replaying != 0 || len(l.jobs) != 0 ||
+			l.calls.n != 0 || l.calls.waiting != nil {
+			m.fail("lane %d is not at rest: %d in flight, %d workers, %d calls, owned %v, %d replays in flight, %d jobs",
+				lane, l.inFlight, l.workers, l.calls.n, l.owned.m, l.order.replaying, len(l.jobs))
 		}
 	}
 	if n := m.d.held.Load(); n != 0 {
@@ -227,12 +269,13 @@ func (m *machine) settle() {
 
 // run plays the steps in a bubble of their own and returns what went wrong.
 func run(t *testing.T, seed uint64, play []step) error {
-	m := &machine{rng: rand.New(rand.NewPCG(seed, 0)), mood: map[string]int{}, targets: map[queue.Lane]*Target{}}
+	m := &machine{rng: rand.New(rand.NewPCG(seed, 0)), mood: map[string]int{}, targets: map[queue.Lane]*Target{}, ordered: map[queue.Lane]bool{1: true}}
 	synctest.Test(t, func(t *testing.T) {
 		m.store, m.recv = newMemStore(m.fail), newReceiver(m.fail)
 		m.recv.model = true
 		m.store.flush = time.Duration(seed%20) * time.Millisecond
 		m.store.early = 4
+		m.store.entries = seed % 7
 		m.store.readDelay = func() time.Duration { return time.Duration(m.store.rng.IntN(25)) * time.Millisecond }
 		m.newDispatcher()
 		m.d.Start()

@@ -34,7 +34,7 @@ func (d *Dispatcher) LaneStats(num queue.Lane) LaneStats {
 	if s != nil {
 		st.Webhook = s.Webhook
 	}
-	if end := earlier(l.halt.limited, l.halt.probeAt); end != 0 && s.hold() == "" {
+	if end := earlier(l.halt.limited, l.halt.probeAt); end != 0 && s.hold() == "" && s.held() == "" {
 		st.HoldEnds = d.wall(end)
 	}
 	if l.waiting.next != 0 {
@@ -70,6 +70,8 @@ func (d *Dispatcher) Test(ctx context.Context, num queue.Lane, o *delivery.Outbo
 		return delivery.Attempt{}, ErrUnknownWebhook
 	}
 	s.use.acquire()
+	l.govern(s)
+	l.calls.pace.spend(&l.terms.limits, d.store.Now()) // it does not wait, but what comes after it does
 	l.mu.Unlock()
 	result := make(chan *delivery.Attempt, 1)
 	ok := d.spawn(func() {
@@ -78,7 +80,7 @@ func (d *Dispatcher) Test(ctx context.Context, num queue.Lane, o *delivery.Outbo
 		defer cancel(nil)
 		defer context.AfterFunc(d.base, func() { cancel(delivery.ErrShutdown) })()
 		a := d.send(ctx, s, o)
-		retry.Decide(&s.Policy, a, 1)
+		retry.Decide(&s.Policy, a, 1, 1)
 		result <- a
 	})
 	if !ok {
@@ -149,6 +151,8 @@ func (d *Dispatcher) ask(ctx context.Context, num queue.Lane, seq uint64, check 
 	default:
 		l.letGo(seq)
 	}
+	l.askOver(seq)
+	l.kick()
 	l.owned.wakeWaiters()
 	return err
 }
@@ -165,7 +169,7 @@ func (l *lane) reserve(ctx context.Context, seq uint64, check func(*lane) error)
 		case ownInFlight:
 			l.mu.Unlock()
 			return nil, ErrInFlight
-		case ownSettling, ownAsked:
+		case ownSettling, ownAsked, ownAway:
 			settled := l.owned.settles()
 			l.mu.Unlock()
 			select {
@@ -179,6 +183,9 @@ func (l *lane) reserve(ctx context.Context, seq uint64, check func(*lane) error)
 			return nil, err
 		}
 		taken := l.withdraw(seq)
+		if taken != nil {
+			l.holdAsked(taken)
+		}
 		l.owned.set(seq, owner{state: ownAsked})
 		l.mu.Unlock()
 		return taken, nil
@@ -193,13 +200,18 @@ func (l *lane) alreadyDue(seq uint64) bool {
 		l.kick()
 		return true
 	}
-	return l.ready.ring.has(seq) || l.back.retries.has(seq)
+	return l.ready.ring.has(seq) || l.back.retries.has(seq) || l.entries.kept.has(seq) || l.entries.parks.has(seq)
 }
 
 // withdraw takes a delivery out of memory.
 func (l *lane) withdraw(seq uint64) *queue.Delivery {
 	for _, f := range l.lists() {
 		if del, ok := f.remove(seq); ok {
+			if f == &l.entries.parks {
+				h := l.entries.m[del.EntryID]
+				h.parks--
+				l.entries.m[del.EntryID] = h // withdrawn for a call that holds it itself
+			}
 			return &del
 		}
 	}

@@ -11,14 +11,15 @@ const (
 	ownInFlight          // being attempted
 	ownSettling          // completed; the store has not reported the commit yet
 	ownAsked             // an operator's call about it is under way
+	ownAway              // a call of the store about it is under way, for the order of its entry
 	ownGone              // let go while a scan was under way
 )
 
 type owner struct {
 	state   ownState
-	skipped bool            // ownAsked: a scan passed over it meanwhile
+	skipped bool            // ownAsked, ownAway: a scan passed over it meanwhile
 	attempt int             // ownSettling: number of the attempt
-	due     int64           // ownSettling: due about this relay time; 0 = no retry follows
+	due     int64           // ownSettling: due about this relay time; 0 = no retry follows. ownAway: it was called meanwhile
 	back    *queue.Delivery // ownSettling: the attempt used up no try and the row stays where it is
 }
 
@@ -63,6 +64,7 @@ func (o *owned) wakeWaiters() {
 // at a snapshot in which the row is still where it was, so the sequence leaves
 // only when that scan is over.
 func (l *lane) disown(seq uint64) {
+	l.leave(seq)
 	if !l.scanning {
 		delete(l.owned.m, seq)
 		return
@@ -85,7 +87,7 @@ func (l *lane) scanOver() {
 // passes reports whether a scan may hand out the sequence.
 func (l *lane) passes(seq uint64) bool {
 	w, known := l.owned.get(seq)
-	if known && w.state == ownAsked && !w.skipped {
+	if known && (w.state == ownAsked || w.state == ownAway) && !w.skipped {
 		w.skipped = true
 		l.owned.set(seq, w)
 	}

@@ -76,8 +76,11 @@ func (l *lane) scanReady() error {
 	r := &l.ready
 	for i := range ds {
 		r.cursor = max(r.cursor, ds[i].Seq)
-		if l.passes(ds[i].Seq) {
+		switch {
+		case l.passes(ds[i].Seq):
 			r.ring.push(&ds[i])
+		case l.owned.state(ds[i].Seq) == ownAsked:
+			l.holdAsked(&ds[i])
 		}
 	}
 	if more {

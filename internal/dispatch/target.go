@@ -31,7 +31,9 @@ type Target struct {
 	Lane        queue.Lane
 	Hold        delivery.HoldReason // "" = attempted
 	Policy      retry.Policy
-	Concurrency int    // attempts at the same time; less than 1 is taken as 1
+	Concurrency int    // calls of the sink at the same time; less than 1 is taken as 1
+	Ordered     bool   // deliveries of one entry go one after the other, in the order of acceptance
+	SinkName    string // whose the states of entries are, of a sink with Limits.State; "" keeps none
 	Sink        Sink   // may be nil while Hold is set; nil without Hold is held as misconfigured
 	Generation  uint64 // a new one lets go a lane that its sink called misconfigured
 }
@@ -45,7 +47,9 @@ type table struct {
 // slot is a target together with the count of those who use its sink.
 type slot struct {
 	*Target
-	use *sinkUse
+	use      *sinkUse
+	batch    BatchSink // the sink, when it takes several deliveries at once
+	governed Governed  // the sink, when it cannot always be called
 }
 
 // with returns the table that has exactly targets as its slots. Sinks that are
@@ -67,6 +71,8 @@ func (t *table) with(d *Dispatcher, targets []*Target) *table {
 			}
 			s.use = uses[target.Sink]
 			s.use.acquire()
+			s.batch, _ = target.Sink.(BatchSink)
+			s.governed, _ = target.Sink.(Governed)
 		}
 		next.slots[target.Lane] = s
 		if next.lanes[target.Lane] == nil {
@@ -87,7 +93,13 @@ func (s *slot) hold() delivery.HoldReason {
 	return s.Hold
 }
 
-func (s *slot) concurrency() int { return max(s.Concurrency, 1) }
+// timeout bounds one call.
+func (s *slot) timeout() time.Duration {
+	if s.Policy.Timeout <= 0 {
+		return DefaultTimeout
+	}
+	return s.Policy.Timeout
+}
 
 // sinkUse counts the slots and the attempts that use a sink and closes it after
 // the last. It is acquired only by someone who knows that the count is not

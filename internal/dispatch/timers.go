@@ -118,6 +118,9 @@ func (l *lane) wakeAt() int64 {
 	if !l.waiting.more {
 		at = earlier(at, l.waiting.next)
 	}
+	if paced := l.pacedUntil(); paced != 0 && l.backlog(s) > 0 {
+		at = earlier(at, paced)
+	}
 	return earlier(at, l.nextStep())
 }
 

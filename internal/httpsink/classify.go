@@ -15,6 +15,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
+	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
 
 // fail judges an attempt that got no response.
@@ -122,14 +123,14 @@ func (s *Sink) reason(a *delivery.Attempt, err error) string {
 }
 
 func dnsSentence(e *net.DNSError) string {
-	name := clean(e.Name, 253)
+	name := secret.Clean(e.Name, 253)
 	switch {
 	case e.IsNotFound:
 		return "no such host: " + name
 	case e.IsTimeout:
 		return "the name servers did not answer for " + name
 	}
-	return "lookup of " + name + " failed: " + clean(e.Err, 200)
+	return "lookup of " + name + " failed: " + secret.Clean(e.Err, 200)
 }
 
 // tlsSentence recognises what a handshake and the verification of a
@@ -172,7 +173,7 @@ func (s *Sink) tlsSentence(err error) (string, bool) {
 	return "the TLS handshake failed: " + tlsText(err), true
 }
 
-func tlsText(err error) string { return clean(strings.TrimPrefix(err.Error(), "tls: "), 200) }
+func tlsText(err error) string { return secret.Clean(strings.TrimPrefix(err.Error(), "tls: "), 200) }
 
 func invalidSentence(e x509.CertificateInvalidError) string {
 	if e.Reason == x509.Expired && e.Cert != nil {
@@ -181,7 +182,7 @@ func invalidSentence(e x509.CertificateInvalidError) string {
 		}
 		return "the certificate expired on " + e.Cert.NotAfter.UTC().Format(time.DateOnly)
 	}
-	return "the certificate is not valid: " + clean(strings.TrimPrefix(e.Error(), "x509: "), 200)
+	return "the certificate is not valid: " + secret.Clean(strings.TrimPrefix(e.Error(), "x509: "), 200)
 }
 
 func hostnameSentence(e x509.HostnameError, host string) string {
@@ -200,7 +201,7 @@ func hostnameSentence(e x509.HostnameError, host string) string {
 	if len(names) > most {
 		names, more = names[:most], ", …"
 	}
-	return "the certificate is for " + clean(strings.Join(names, ", ")+more, 300) + ", not for " + host
+	return "the certificate is for " + secret.Clean(strings.Join(names, ", ")+more, 300) + ", not for " + host
 }
 
 // brokenConnection reports whether err is about the connection, not about what

@@ -96,7 +96,7 @@ type Sink struct {
 	proxied   error // what egress says of a target behind a proxy
 	host      string
 	shown     *delivery.Request
-	masker    *masker
+	masker    masker
 	exchanges sync.Pool // *exchange
 	buffers   sync.Pool // *[]byte of bufferSize
 }

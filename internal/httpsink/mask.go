@@ -1,16 +1,8 @@
 package httpsink
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/hex"
-	"encoding/json"
-	"html"
 	"net/url"
-	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
@@ -23,50 +15,30 @@ const (
 	// secrets are: ordinary headers and parts of the path.
 	minPlain = 8
 
-	// maxPattern bounds what is searched for, and with it the buffers: three
-	// times the 64 KiB of a file that a reference may name, because a URL or
-	// hexadecimal form is up to three times as long.
-	maxPattern = 3 * 64 << 10
-	maxLine    = 300
+	maxLine = 300
 )
 
 // masker replaces the secrets of one webhook. It is immutable.
-type masker struct {
-	patterns [][]byte // longest first, so that none leaves a part of another
-	longest  int
-	mask     []byte
-}
+type masker struct{ *secret.Masker }
+
+// line makes one readable line of a text that may quote the receiver.
+func (m masker) line(s string) string { return m.Line(s, maxLine) }
 
 // newMasker collects what a receiver may echo: the signing secrets, the values
 // of the headers, and path, query and userinfo of the URL.
-func newMasker(o *Options, u *url.URL) *masker {
-	set := make(map[string]bool)
-	add := func(value string, least int) {
-		for _, form := range forms(value) {
-			if len(form) >= least && len(form) <= maxPattern {
-				set[form] = true
-			}
-		}
-	}
+func newMasker(o *Options, u *url.URL) masker {
+	var found secret.Patterns
 	if o.Signer != nil {
 		for _, s := range o.Signer.Secrets() {
-			add(s.Reveal(), minSecret)
-			add(strings.TrimPrefix(s.Reveal(), "whsec_"), minPlain)
+			found.Add(s.Reveal(), minSecret)
+			found.Add(strings.TrimPrefix(s.Reveal(), "whsec_"), minPlain)
 		}
 	}
 	for _, h := range o.Headers {
-		addHeader(h, add)
+		addHeader(h, found.Add)
 	}
-	addURL(u, add)
-	m := &masker{mask: []byte(secret.Mask)}
-	for p := range set {
-		m.patterns = append(m.patterns, []byte(p))
-		m.longest = max(m.longest, len(p))
-	}
-	slices.SortFunc(m.patterns, func(a, b []byte) int {
-		return cmp.Or(cmp.Compare(len(b), len(a)), bytes.Compare(a, b))
-	})
-	return m
+	addURL(u, found.Add)
+	return masker{secret.NewMasker(&found)}
 }
 
 func addHeader(h Header, add func(string, int)) {
@@ -105,56 +77,4 @@ func addURL(u *url.URL, add func(string, int)) {
 		add(password, minSecret)
 	}
 	add(u.User.Username(), minPlain)
-}
-
-// forms are the ways in which a value comes back: as it is, or quoted by JSON,
-// HTML, a URL or hexadecimal.
-func forms(value string) []string {
-	all := []string{value, html.EscapeString(value), url.QueryEscape(value), url.PathEscape(value), hex.EncodeToString([]byte(value))}
-	if quoted, err := json.Marshal(value); err == nil {
-		all = append(all, string(quoted[1:len(quoted)-1]))
-	}
-	all = append(all, strings.ReplaceAll(value, "/", `\/`))
-	return all
-}
-
-// bytes masks b; the result shares memory with b when there was nothing to
-// mask.
-func (m *masker) bytes(b []byte) []byte {
-	for _, p := range m.patterns {
-		if bytes.Contains(b, p) {
-			b = bytes.ReplaceAll(b, p, m.mask)
-		}
-	}
-	return b
-}
-
-func (m *masker) text(s string) string {
-	for _, p := range m.patterns {
-		if len(p) <= len(s) {
-			s = strings.ReplaceAll(s, string(p), secret.Mask)
-		}
-	}
-	return s
-}
-
-// line makes one readable line of a text that may quote the receiver.
-func (m *masker) line(s string) string { return clean(m.text(s), maxLine) }
-
-// clean replaces what is not printable and cuts the text at most bytes.
-func clean(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) <= most {
-		return s
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "…"
 }

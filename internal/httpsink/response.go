@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 
 // bufferSize leaves room behind the excerpt for the rest of a secret that
 // begins inside of it.
-func (s *Sink) bufferSize() int { return keepFailure + s.masker.longest }
+func (s *Sink) bufferSize() int { return keepFailure + s.masker.Longest() }
 
 // answer reads and judges a response.
 func (s *Sink) answer(a *delivery.Attempt, resp *http.Response) {
@@ -92,7 +93,7 @@ func (s *Sink) redirect(location string) string {
 		return " with an unreadable Location" + never + "put the receiver's final address into url"
 	}
 	to = s.template.URL.ResolveReference(to)
-	where := clean(s.masker.text(to.Scheme+"://"+to.Host), 200) // masked first: half of a secret is not recognised
+	where := secret.Clean(s.masker.Text(to.Scheme+"://"+to.Host), 200) // masked first: half of a secret is not recognised
 	if to.Host == s.template.URL.Host && to.Scheme == s.template.URL.Scheme {
 		return ", pointing to another path on " + where + never + "put the final path into url"
 	}
@@ -117,7 +118,7 @@ func (s *Sink) keepHeaders(h http.Header) []delivery.Header {
 	slices.SortStableFunc(list, func(a, b delivery.Header) int { return strings.Compare(a.Name, b.Name) })
 	size := 0
 	for i := range list {
-		list[i].Name, list[i].Value = s.masker.text(list[i].Name), s.masker.text(list[i].Value)
+		list[i].Name, list[i].Value = s.masker.Text(list[i].Name), s.masker.Text(list[i].Value)
 		size += len(list[i].Name) + len(list[i].Value)
 		if size > keepHeaderBytes || i == keepHeaders {
 			return slices.Clone(list[:i])
@@ -135,13 +136,13 @@ func (s *Sink) readBody(a *delivery.Attempt, body io.Reader, keep int) {
 	}
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
-	window := (*buf)[:keep+s.masker.longest]
+	window := (*buf)[:keep+s.masker.Longest()]
 	n, done := fill(body, window)
-	excerpt := s.masker.bytes(window[:n])
+	excerpt := s.masker.Bytes(window[:n])
 	a.BodyTruncated = !done || n > keep
 	if n == len(window) {
 		// The beginning of a secret at the very end was not recognised.
-		excerpt = excerpt[:max(0, len(excerpt)-s.masker.longest)]
+		excerpt = excerpt[:max(0, len(excerpt)-s.masker.Longest())]
 	}
 	if len(excerpt) > keep {
 		excerpt, a.BodyTruncated = excerpt[:keep], true

@@ -80,9 +80,15 @@ func decodeFinished(key, val []byte) (h finishedRow, err error) {
 }
 
 // appendAttempt appends an attempt without version and checksum: it is part of
-// an h row or of an a row. Times are kept to the microsecond.
+// an h row or of an a row. Times are kept to the microsecond. A flag says that
+// the fields of format 2 follow the others.
 func appendAttempt(b []byte, a *delivery.Attempt, request uint64) []byte {
-	b = append(b, flags(a.Reused, a.BodyTruncated || len(a.Body) > maxBody, request != 0), byte(a.Outcome), byte(a.State))
+	remoteURL := a.RemoteURL
+	if len(remoteURL) > maxText {
+		remoteURL = "" // a part of one leads nowhere
+	}
+	told := a.Message != "" || remoteURL != ""
+	b = append(b, flags(a.Reused, a.BodyTruncated || len(a.Body) > maxBody, request != 0, told), byte(a.Outcome), byte(a.State))
 	b = appendNumber(b, a.Number)
 	b = binary.AppendVarint(b, a.Started.UnixMicro())
 	for _, d := range [...]time.Duration{a.Duration, a.Phases.DNS, a.Phases.Connect, a.Phases.TLS, a.Phases.FirstByte,
@@ -99,7 +105,11 @@ func appendAttempt(b []byte, a *delivery.Attempt, request uint64) []byte {
 	b = appendText(b, a.Body[:min(len(a.Body), maxBody)])
 	b = appendText(b, clip(string(a.Code), maxText))
 	b = appendText(b, clip(a.Error, maxText))
-	return appendText(b, clip(string(a.Rule), maxText))
+	b = appendText(b, clip(string(a.Rule), maxText))
+	if told {
+		b = appendText(appendText(b, clip(a.Message, maxText)), remoteURL)
+	}
+	return b
 }
 
 // attempt reads what appendAttempt wrote. Nothing of it shares memory with the
@@ -127,6 +137,9 @@ func (d *decoder) attempt() (a delivery.Attempt, request uint64) {
 	a.Code = delivery.Code(d.str())
 	a.Error = d.str()
 	a.Rule = delivery.Rule(d.str())
+	if f&8 != 0 {
+		a.Message, a.RemoteURL = d.str(), d.str()
+	}
 	return a, request
 }
 

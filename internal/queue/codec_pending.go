@@ -6,13 +6,15 @@ import "encoding/binary"
 // listings show; the attempt's own row has it in full.
 const maxErrorText = 200
 
-// pendingRow is the value of r, w and p rows.
+// pendingRow is the value of r, w and p rows. What came later follows the other
+// fields, where a flag says that it is there: a row of format 1 is read as it is.
 type pendingRow struct {
 	format   Format
 	replay   bool
 	ref      payloadRef
 	attempts int
 	tries    int
+	crashes  int
 	charge   uint32
 	accepted int64 // wall clock, ms
 	status   int   // of the last attempt, for listings
@@ -22,7 +24,7 @@ type pendingRow struct {
 
 func (p *pendingRow) append(b, key []byte) []byte {
 	start := len(b)
-	b = append(b, valueVersion, byte(p.format), flags(p.replay))
+	b = append(b, valueVersion, byte(p.format), flags(p.replay, p.crashes > 0))
 	b = appendRef(b, p.ref)
 	b = appendNumber(b, p.attempts)
 	b = appendNumber(b, p.tries)
@@ -31,6 +33,9 @@ func (p *pendingRow) append(b, key []byte) []byte {
 	b = appendNumber(b, p.status)
 	b = appendText(b, p.code)
 	b = appendText(b, clip(p.errText, maxErrorText))
+	if p.crashes > 0 {
+		b = appendNumber(b, p.crashes)
+	}
 	return seal(b, start, key)
 }
 
@@ -40,7 +45,8 @@ func decodePending(key, val []byte) (p pendingRow, err error) {
 		return p, err
 	}
 	p.format = d.format()
-	p.replay = d.byte()&1 != 0
+	f := d.byte()
+	p.replay = f&1 != 0
 	p.ref = d.ref()
 	p.attempts = d.number()
 	p.tries = d.number()
@@ -49,6 +55,9 @@ func decodePending(key, val []byte) (p pendingRow, err error) {
 	p.status = d.number()
 	p.code = d.str()
 	p.errText = d.str()
+	if f&2 != 0 {
+		p.crashes = d.number()
+	}
 	return p, d.end()
 }
 

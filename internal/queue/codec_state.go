@@ -20,9 +20,13 @@ type laneCounts struct {
 	readyMark     uint64 // no r row has a smaller sequence number
 	waitingMark   int64  // no w row has a smaller due time
 	returningMark uint64 // no p row has a smaller sequence number
+
+	following     int64
+	lines         int64  // o rows that name a head
+	followingMark uint64 // no f row has a smaller sequence number
 }
 
-func (c *laneCounts) pending() int64 { return c.ready + c.waiting + c.returning }
+func (c *laneCounts) pending() int64 { return c.ready + c.waiting + c.returning + c.following }
 
 func (c *laneCounts) append(b, key []byte) []byte {
 	start := len(b)
@@ -32,6 +36,12 @@ func (c *laneCounts) append(b, key []byte) []byte {
 	}
 	b = binary.AppendUvarint(b, c.readyMark)
 	b = binary.AppendUvarint(b, c.returningMark)
+	// A lane that needs no order has the row of versions that knew none.
+	if c.following != 0 || c.lines != 0 {
+		b = binary.AppendVarint(b, c.following)
+		b = binary.AppendVarint(b, c.lines)
+		b = binary.AppendUvarint(b, c.followingMark)
+	}
 	return seal(b, start, key)
 }
 
@@ -45,6 +55,11 @@ func decodeLaneCounts(key, val []byte) (c laneCounts, err error) {
 	}
 	c.readyMark = d.uvarint()
 	c.returningMark = d.uvarint()
+	if len(d.b) > 0 {
+		c.following = d.varint()
+		c.lines = d.varint()
+		c.followingMark = d.uvarint()
+	}
 	return c, d.end()
 }
 

@@ -22,7 +22,7 @@ func exampleAttempt() *delivery.Attempt {
 		Signatures: []delivery.Header{{Name: "X-Peanuts-Signature", Value: "sha256=00"}}, Outcome: delivery.Retry, Status: 503,
 		Headers: []delivery.Header{{Name: "Retry-After", Value: "5"}}, Body: []byte("busy"), BodyTruncated: true,
 		Code: delivery.CodeStatus, Error: "503", RetryAfter: 5 * time.Second, Rule: delivery.RuleServerError, State: delivery.Pending,
-		NextIn: time.Minute}
+		NextIn: time.Minute, Message: "row 7 was added", RemoteURL: "https://sheet.example/7"}
 }
 
 // fuzzDecoder checks that a decoder never panics on damaged values or on
@@ -55,6 +55,7 @@ func FuzzPending(f *testing.F) {
 	key := appendLaneSeq(nil, kindReady, 1, 2)
 	addFields(f, (&pendingRow{format: FormatEvent, replay: true, ref: payloadRef{1, 20000}, attempts: 2, tries: 1, charge: 500,
 		accepted: 1700000000000, status: 503, code: "status", errText: "503"}).append(nil, key))
+	addFields(f, (&pendingRow{attempts: 1, crashes: 2, code: "plugin_crash"}).append(nil, key))
 	fuzzDecoder(f, key, decodePending, func(p pendingRow, key []byte) []byte { return p.append(nil, key) })
 }
 
@@ -86,6 +87,7 @@ func FuzzAttempt(f *testing.F) {
 		request uint64
 	}
 	addFields(f, appendAttemptRow(nil, key, exampleAttempt(), 5))
+	addFields(f, appendAttemptRow(nil, key, &delivery.Attempt{Number: 1, Outcome: delivery.Crashed}, 0))
 	fuzzDecoder(f, key, func(key, val []byte) (row, error) {
 		a, request, err := decodeAttemptRow(key, val)
 		return row{a, request}, err
@@ -104,6 +106,19 @@ func FuzzReplayJob(f *testing.F) {
 	fuzzDecoder(f, key, decodeReplay, func(j ReplayJob, key []byte) []byte { return j.append(nil, key) })
 }
 
+func FuzzEntryState(f *testing.F) {
+	key := stateKey(1, sinkNumber("slack"), "e1")
+	addFields(f, appendEntryState(nil, key, []byte("1700000000.000100")))
+	addFields(f, appendEntryState(nil, key, bytes.Repeat([]byte{1}, MaxEntryState)))
+	fuzzDecoder(f, key, decodeEntryState, func(state []byte, key []byte) []byte { return appendEntryState(nil, key, state) })
+}
+
+func FuzzLine(f *testing.F) {
+	key := lineKey(3, 7)
+	addFields(f, line{head: 5, from: 6, n: 2}.append(nil, key))
+	fuzzDecoder(f, key, decodeLine, func(l line, key []byte) []byte { return l.append(nil, key) })
+}
+
 func FuzzLaneLife(f *testing.F) {
 	key := laneLifeKey(3)
 	addFields(f, laneLife{removed: true, identity: homeIdentity().digest(), at: 1700000000000, wall: 1700000000001}.append(nil, key))
@@ -115,6 +130,7 @@ func FuzzState(f *testing.F) {
 	key := metaLedgerKey()
 	addFields(f, (&ledger{relayTime: 1, lastSeq: 2, nextLane: 3}).append(nil, key))
 	addFields(f, (&laneCounts{ready: 1, readyMark: 2}).append(nil, key))
+	addFields(f, (&laneCounts{ready: 1, readyMark: 2, following: 3, lines: 1, followingMark: 4}).append(nil, key))
 	addFields(f, (&dayRow{firstSeq: 1, gone: 3}).append(nil, key))
 	addFields(f, appendQuarantine(nil, key, "why", 1, []byte("raw")))
 	f.Fuzz(func(t *testing.T, fields []byte) {
@@ -150,7 +166,7 @@ func TestAnAttemptIsReadBackAsItWas(t *testing.T) {
 				FirstByte: span.Draw(t, "first")}, Reused: rapid.Bool().Draw(t, "reused"), Remote: text.Draw(t, "remote"),
 			Signatures: headers.Draw(t, "signatures"), Outcome: delivery.Outcome(rapid.Byte().Draw(t, "outcome")),
 			Status: rapid.IntRange(0, 999).Draw(t, "status"), Headers: headers.Draw(t, "headers"),
-			Body:          rapid.SliceOfN(rapid.Byte(), 1, 100).Draw(t, "body"),
+			Body: rapid.SliceOfN(rapid.Byte(), 1, 100).Draw(t, "body"), Message: text.Draw(t, "message"), RemoteURL: text.Draw(t, "remote url"),
 			BodyTruncated: rapid.Bool().Draw(t, "cut"), Code: delivery.Code(text.Draw(t, "code")), Error: text.Draw(t, "error"),
 			RetryAfter: span.Draw(t, "after"), Rule: delivery.Rule(text.Draw(t, "rule")), State: delivery.State(rapid.Byte().Draw(t, "state")), NextIn: span.Draw(t, "next")}
 		key := appendAttemptKey(nil, 1, 2, 3, 4)
@@ -180,8 +196,8 @@ func TestEveryFieldOfAnAttemptIsStored(t *testing.T) {
 	for i := range fields.NumField() {
 		a := exampleAttempt()
 		a.Phases = delivery.Phases{DNS: 1e3, Connect: 2e3, TLS: 3e3, FirstByte: 4e3}
-		if fields.Field(i).Name == "Request" {
-			continue
+		if name := fields.Field(i).Name; name == "Request" || name == "EntryState" {
+			continue // rows of their own
 		}
 		if reflect.ValueOf(*a).Field(i).IsZero() {
 			t.Errorf("the example lacks %s", fields.Field(i).Name)

@@ -38,6 +38,7 @@ type committer struct {
 	flush      *time.Timer
 	day        *time.Timer
 	retiring   *retirement
+	sweep      sweep
 	space      spaceGiver
 	compactors compactors
 	recent     recent
@@ -107,7 +108,7 @@ func (s *Store) commitLoop() {
 		accepts, more := s.accepts, (chan struct{})(nil)
 		if c.left != nil {
 			accepts, more = nil, always
-		} else if c.retiring != nil && !c.space.busy {
+		} else if c.sweep.wanted || (c.retiring != nil && !c.space.busy) {
 			more = always
 		}
 		select {
@@ -117,6 +118,8 @@ func (s *Store) commitLoop() {
 			if r := c.left; r != nil {
 				c.left = nil
 				s.acceptGroup(r)
+			} else if c.sweep.wanted {
+				s.sweepStep()
 			} else {
 				s.retireStep()
 			}
@@ -244,7 +247,9 @@ type group struct {
 	changes []Change
 	touched []Lane
 	durable []func() // make known what has no counter; Store.mu is held
-	err     error    // first of the database
+	turns   []Turn
+	calling bool  // a line is being moved, by whoever said so
+	err     error // first of the database
 }
 
 func (s *Store) begin() *group {
@@ -370,6 +375,9 @@ func (s *Store) commit(g *group) {
 	if len(g.changes) > 0 && s.opts.OnChange != nil {
 		s.opts.OnChange(g.changes)
 	}
+	if len(g.turns) > 0 && s.opts.OnTurn != nil {
+		s.opts.OnTurn(g.turns)
+	}
 	s.c.gather.round(len(s.c.answers), len(s.accepts))
 	s.answer(nil)
 	s.guard.spend(int64(g.size))
@@ -404,6 +412,7 @@ func (s *Store) publish(g *group) {
 	s.shown = s.led
 	for _, lane := range g.touched {
 		l := s.lanes[lane]
+		s.lines.Add(l.lines - l.shown.lines)
 		l.shown = l.laneCounts
 	}
 }
@@ -429,6 +438,10 @@ func (s *Store) raiseMarks(lanes []Lane) {
 			ready := firstAtOrAfter(txn, appendLaneSeq(nil, kindReady, lane, l.readyMark), lenLaneSeq-8)
 			returning := firstAtOrAfter(txn, appendLaneSeq(nil, kindReturning, lane, l.returningMark), lenLaneSeq-8)
 			waiting := firstAtOrAfter(txn, appendWaitingKey(nil, lane, l.waitingMark, 0), lenLaneSeq-8)
+			var following []byte
+			if l.following > 0 {
+				following = firstAtOrAfter(txn, appendLaneSeq(nil, kindFollowing, lane, l.followingMark), lenLaneSeq-8)
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			l.moved = 0
@@ -441,6 +454,9 @@ func (s *Store) raiseMarks(lanes []Lane) {
 			}
 			if waiting != nil {
 				l.waitingMark, _ = splitWaiting(waiting)
+			}
+			if following != nil {
+				l.followingMark = tail8(following)
 			}
 			return nil
 		})

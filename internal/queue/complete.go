@@ -32,20 +32,31 @@ func (c *completions) init() {
 	c.room.L = &c.mu
 }
 
-func (c *completions) add(done Completion) {
-	c.mu.Lock()
-	for len(c.buf) >= maxCompletions && !c.over {
-		c.room.Wait()
-	}
-	if c.over {
+// add puts outcomes of one moment into the buffer, in their order.
+func (c *completions) add(at int64, done ...Completion) {
+	for len(done) > 0 {
+		c.mu.Lock()
+		for len(c.buf) >= maxCompletions && !c.over {
+			c.room.Wait()
+		}
+		if c.over {
+			c.mu.Unlock()
+			return
+		}
+		before := len(c.buf)
+		n := min(len(done), maxCompletions-before)
+		c.buf = append(c.buf, done[:n]...)
+		for i := range c.buf[before:] {
+			c.buf[before+i].at = at
+		}
+		done = done[n:]
 		c.mu.Unlock()
-		return
-	}
-	c.buf = append(c.buf, done)
-	n := len(c.buf)
-	c.mu.Unlock()
-	if n == 1 || n == flushCompletionsAt || n == maxCompletions {
-		c.signal(n > 1)
+		switch now := before + n; {
+		case before < flushCompletionsAt && now >= flushCompletionsAt, now == maxCompletions:
+			c.signal(true)
+		case before == 0:
+			c.signal(false)
+		}
 	}
 }
 
@@ -93,14 +104,20 @@ func (c *completions) stop() {
 // modified afterwards. Once the store is stopped or closed it does nothing.
 //
 // An attempt that counts and is Pending moves the delivery to Waiting; one
-// that does not count (rate limited, misconfigured, interrupted) leaves it
-// where it is, and is kept in the log unless it was interrupted.
+// that does not count (rate limited, misconfigured, interrupted, crashed) leaves
+// it where it is, and is kept in the log unless it was interrupted; that it
+// crashed is counted in [Delivery].Crashes.
+//
+// Attempt.EntryState of a success is kept for the entry, see Completion.Sink:
+// nil leaves what is kept, unless the event is the deletion of the entry; empty
+// removes it.
 //
 // Attempt.NextIn counts from this call, however long the commit takes.
-func (s *Store) Complete(c Completion) {
-	c.at = s.Now()
-	s.comps.add(c)
-}
+func (s *Store) Complete(c Completion) { s.comps.add(s.Now(), c) }
+
+// CompleteAll is [Store.Complete] for several outcomes at once, in their order.
+// cs itself is not kept.
+func (s *Store) CompleteAll(cs []Completion) { s.comps.add(s.Now(), cs...) }
 
 func (s *Store) applyCompletions(g *group) {
 	const atOnce = 256
@@ -125,7 +142,7 @@ func (s *Store) applyCompletions(g *group) {
 // Store.mu is held.
 func (g *group) complete(c *Completion) {
 	d, a := &c.Delivery, c.Attempt
-	if !counts(a) {
+	if !counts(a) && a.Outcome != delivery.Crashed {
 		if a.Outcome != delivery.Interrupted {
 			g.putAttempt(d.Lane, d.Seq, a)
 			g.changed(d, a)
@@ -143,8 +160,12 @@ func (g *group) complete(c *Completion) {
 	}
 	if err != nil {
 		g.quarantine(key, raw, err.Error())
-		row = pendingRow{format: d.Format, replay: d.Replay, ref: d.ref, attempts: d.Attempts, tries: d.Tries, charge: d.charge,
-			accepted: d.Accepted.UnixMilli()}
+		row = pendingRow{format: d.Format, replay: d.Replay, ref: d.ref, attempts: d.Attempts, tries: d.Tries, crashes: d.Crashes,
+			charge: d.charge, accepted: d.Accepted.UnixMilli()}
+	}
+	if !counts(a) {
+		g.crashed(d, a, key, &row)
+		return
 	}
 	row.attempts = max(row.attempts+1, a.Number)
 	row.tries++
@@ -154,9 +175,27 @@ func (g *group) complete(c *Completion) {
 		g.putAttempt(d.Lane, d.Seq, a)
 		row.status, row.code, row.errText = a.Status, string(a.Code), a.Error
 		g.putWaiting(d.Lane, d.Seq, &row, c.at+min(max(a.NextIn, 0), maxWait).Milliseconds())
+		if c.inOrder() {
+			g.startLine(d)
+		}
 	default:
 		g.finish(a.State, d, &row, a, "")
+		if a.State == delivery.Success {
+			g.keepState(c)
+		}
 	}
+	g.changed(d, a)
+}
+
+// crashed counts the death of a sink's process that had the delivery, and leaves
+// it where it is. Store.mu is held.
+func (g *group) crashed(d *Delivery, a *delivery.Attempt, key []byte, row *pendingRow) {
+	row.crashes++
+	row.status, row.code, row.errText = a.Status, string(a.Code), a.Error
+	start := len(g.arena)
+	g.arena = row.append(g.arena, key)
+	g.put(key, g.row(start))
+	g.putAttempt(d.Lane, d.Seq, a)
 	g.changed(d, a)
 }
 
@@ -165,7 +204,11 @@ func counts(a *delivery.Attempt) bool {
 	if a.State != delivery.Pending {
 		return true
 	}
-	return a.Outcome != delivery.RateLimited && a.Outcome != delivery.Misconfigured && a.Outcome != delivery.Interrupted
+	switch a.Outcome {
+	case delivery.RateLimited, delivery.Misconfigured, delivery.Interrupted, delivery.Crashed:
+		return false
+	}
+	return true
 }
 
 func (g *group) changed(d *Delivery, a *delivery.Attempt) {
@@ -189,6 +232,8 @@ func (g *group) removePending(lane Lane, track Track, key []byte, seq uint64, ch
 		l.waiting--
 	case Returning:
 		l.returning--
+	case Following:
+		l.following--
 	default:
 		l.ready--
 	}
@@ -223,6 +268,7 @@ func (g *group) putWaiting(lane Lane, seq uint64, row *pendingRow, due int64) {
 func (g *group) finish(state delivery.State, d *Delivery, row *pendingRow, a *delivery.Attempt, code delivery.Code) {
 	class := uint8(classDelivered)
 	l := g.touch(d.Lane)
+	g.endInLine(l, d)
 	if state == delivery.Success {
 		l.success++
 	} else {

@@ -3,6 +3,7 @@ package queue
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -27,6 +28,7 @@ const (
 	crashUnsynced = "unsynced" // acknowledges before the disk has it
 	crashChurn    = "churn"    // days pass and are dropped, space is given back
 	crashLeave    = "leave"    // a webhook leaves and returns, what it left behind expires
+	crashState    = "state"    // sinks keep something for a few entries, which many events are about
 )
 
 // crashPayload is what the entry's id promises, so that a reader can check
@@ -51,16 +53,21 @@ func crashChild(dir string) {
 	work := make(chan Delivery, 1<<16)
 	mode := os.Getenv(crashModeEnv)
 	var later atomic.Int64
+	inOrder := newOrderly(mode)
 	began := time.Now()
 	s, err := Open(context.Background(), Options{Dir: dir, stat: roomy, OnFatal: die, unsynced: mode == crashUnsynced,
 		Retention:   Retention{Payloads: 24 * time.Hour, Delivered: 24 * time.Hour, Failed: 24 * time.Hour},
 		RemovedKeep: time.Millisecond,
 		elapsed:     func() time.Duration { return time.Since(began) + time.Duration(later.Load()) },
+		OnChange:    inOrder.changed,
 		OnReady: func(ds []Delivery) {
 			for _, d := range ds {
 				select {
 				case work <- d:
 				default:
+					if mode == crashOrder {
+						die(errors.New("the child cannot keep up, and would lose the order"))
+					}
 				}
 			}
 		}})
@@ -78,12 +85,19 @@ func crashChild(dir string) {
 	case crashLeave:
 		go s.comeAndGo()
 	}
-	go s.attempt(work)
+	if mode == crashOrder {
+		inOrder.start(s, []Lane{lanes["expenses.a"].Lane, lanes["expenses.b"].Lane}, work)
+	} else {
+		go s.attempt(work, mode)
+	}
 	for w := range 8 {
 		go func() {
 			for n := 0; ; n++ {
 				ev := testEvent(0, lanes["expenses.a"].Lane, lanes["expenses.b"].Lane)
 				ev.EntryID = fmt.Sprintf("%d-%d-%d", os.Getpid(), w, n)
+				if mode == crashState || mode == crashOrder {
+					ev.EntryID, ev.Type = crashEntry(w, n)
+				}
 				ev.Payloads[FormatPeanuts] = crashPayload(ev.EntryID)
 				if err := s.Accept(context.Background(), []*Event{ev}); err != nil || ev.Err != nil {
 					die(fmt.Errorf("%w %w", err, ev.Err))
@@ -99,8 +113,19 @@ func crashChild(dir string) {
 }
 
 // attempt gives a delivery the outcome that its number asks for.
-func (s *Store) attempt(work <-chan Delivery) {
+func (s *Store) attempt(work <-chan Delivery, mode string) {
+	var success []Completion
 	for d := range work {
+		if mode == crashState && !stays(d.Seq) && d.Seq%5 != 2 {
+			a := attemptOf(d, delivery.Success, 0)
+			a.EntryState = crashStateOf(d.Seq)
+			// Several at a time, as the outcomes of a batch come, in the order of acceptance.
+			if success = append(success, Completion{Delivery: d, Attempt: a, Sink: crashSink}); d.Seq%3 == 0 || len(work) == 0 {
+				s.CompleteAll(success)
+				success = success[:0]
+			}
+			continue
+		}
 		switch d.Seq % 5 {
 		case 0:
 			continue // stays pending
@@ -151,6 +176,84 @@ func (s *Store) comeAndGo() {
 	}
 }
 
+// crashSink is the sink that keeps the states of the children.
+const crashSink = "http"
+
+// crashEntry is one of a few entries, and what happens to it.
+func crashEntry(w, n int) (entry, typ string) {
+	typ = "entry.updated"
+	if n%11 == 10 {
+		typ = entryDeleted
+	}
+	return fmt.Sprintf("0-0-%d", (w+n)%20), typ
+}
+
+// crashStateOf is what a sink wants to keep with the success of an event: nil,
+// empty or something else.
+func crashStateOf(seq uint64) []byte {
+	switch seq % 7 {
+	case 0:
+		return nil
+	case 1:
+		return []byte{}
+	}
+	return fmt.Appendf(nil, "%d %s", seq, strings.Repeat("s", int(seq%3000)))
+}
+
+// states is what ought to be kept for the entries of a lane: what the successes
+// that are durable said, in their order.
+func (h *harness) crashStates(lane Lane) map[string]string {
+	h.t.Helper()
+	out := map[string]string{}
+	var all []Summary
+	for cursor, more := "", true; more; more = cursor != "" {
+		var sums []Summary
+		var err error
+		if sums, cursor, err = h.List(ListQuery{Lanes: []Lane{lane}, States: []delivery.State{delivery.Success}, Limit: 1000, Cursor: cursor}); err != nil {
+			h.t.Fatal(err)
+		}
+		all = append(all, sums...)
+	}
+	for _, sum := range slices.Backward(all) {
+		switch state := crashStateOf(sum.Seq); {
+		case len(state) > 0:
+			out[sum.EntryID] = string(state)
+		case state != nil || sum.EventType == entryDeleted:
+			delete(out, sum.EntryID)
+		}
+	}
+	return out
+}
+
+// What a sink keeps for an entry is, whenever the process is killed, what the last
+// success said that is durable. Entries are few and events many, so it is compared
+// after each kill.
+func TestTheStatesOfEntriesFitTheirDeliveriesAfterAKill(t *testing.T) {
+	dir := t.TempDir() + "/q"
+	acked := map[uint64]string{}
+	checked := 0
+	for range crashKills() {
+		killOnce(t, dir, crashState, acked)
+		h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
+		h.open()
+		for _, lane := range h.lane("expenses.a", "expenses.b") {
+			want := h.crashStates(lane)
+			for n := range 20 {
+				entry := fmt.Sprintf("0-0-%d", n)
+				if got := h.state(lane, crashSink, entry); got != want[entry] {
+					t.Errorf("lane %d: entry %s has %.20q, the last success said %.20q", lane, entry, got, want[entry])
+				}
+			}
+			checked += len(want)
+		}
+		h.close()
+	}
+	for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
+		t.Error(problem)
+	}
+	t.Logf("%d acknowledged events, %d states compared", len(acked), checked)
+}
+
 // stays reports whether the child leaves the deliveries of an event pending.
 func stays(seq uint64) bool { return seq%5 < 2 }
 
@@ -173,17 +276,22 @@ func TestNothingIsLostByKillWhileWebhooksComeAndGo(t *testing.T) {
 	})
 }
 
+// crashKills is how often a child is killed.
+func crashKills() int {
+	if n, err := strconv.Atoi(os.Getenv(crashKillsEnv)); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return 2
+	}
+	return 10
+}
+
 // killAll kills a child in the given mode again and again, until enough happened
 // as well, and compares what is left with what was acknowledged.
 func killAll(t *testing.T, mode string, enough func(*harness) bool) {
 	t.Helper()
-	kills := 10
-	if testing.Short() {
-		kills = 2
-	}
-	if n, err := strconv.Atoi(os.Getenv(crashKillsEnv)); err == nil {
-		kills = n
-	}
+	kills := crashKills()
 	dir := t.TempDir() + "/q"
 	acked := map[uint64]string{}
 	for n := 0; n < kills; n++ {

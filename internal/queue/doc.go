@@ -19,6 +19,11 @@
 //     It ends as failed only when the webhook is missing, and its time over, in
 //     the very transaction that ends it; [Options].Busy spares what is being
 //     attempted.
+//   - What a sink keeps for an entry is what the last durable success of the entry
+//     said: it is written in that transaction.
+//   - In an ordered lane a delivery that is behind another one of its entry stays
+//     there until that one has ended: whatever ends it calls the next in the same
+//     transaction. Lanes without order pay nothing for that.
 //   - No clock orders anything. Setting the wall clock by a year delays,
 //     repeats or wipes nothing.
 //   - Reading costs the same however much was delivered before and however
@@ -30,6 +35,8 @@
 //	attempt fails     w  waiting until its due time, d finds it by id; a  the attempt
 //	attempt succeeds  h  finished, class 0, with the last attempt inside
 //	gives up, Drop    h  finished, class 1; the event's record is kept with it
+//	parked            f  following, behind the head of its entry; o finds them in order
+//	head ends         w  the next follower, due now
 //	Requeue, replay   p  returning: due now, outside the order of acceptance
 //	webhook removed   stays where it is; after [RemovedKeep] h, class 1
 //	retention         whole days of e, h, a, i and x go; what is pending is
@@ -59,14 +66,16 @@
 //  6. Many deliveries end at once, because an operator drops them or their webhook
 //     did not come back, in several transactions. A crash between any two: those
 //     before it are finished, the others pending, and the next start goes on.
-//  7. FORMAT is written before the database exists, and again when its first
+//  7. What a former sink of a webhook kept is discarded in several transactions. A
+//     crash between any two: it is not read any more, and the rest goes later.
+//  8. FORMAT is written before the database exists, and again when its first
 //     rows are durable. A crash between: the first rows are written again;
 //     nothing can have been accepted.
 //
 // # Reading the source
 //
 // types.go (what callers see), open.go, commit.go (the loop and the one
-// Commit), accept.go, gather.go, complete.go, recent.go, read.go, locate.go, lookup.go, list.go,
+// Commit), accept.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
 // space.go, compactors.go, guard.go, clock.go, quarantine.go, verify.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what

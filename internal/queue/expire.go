@@ -86,7 +86,7 @@ func (s *Store) dueLanes() (due []Lane, sleep time.Duration) {
 	now := s.sureNow(s.Now())
 	for lane, l := range s.lanes {
 		switch left := s.expiresAt(l) - now; {
-		case !l.life.removed || !s.awaited(lane, l):
+		case !l.life.removed || (!s.awaited(lane, l) && len(l.states) == 0):
 		case left <= 0:
 			due = append(due, lane)
 		default:
@@ -116,6 +116,9 @@ func (s *Store) expireLane(lane Lane) (progress bool) {
 			return false
 		}
 		g.endReplays(lane)
+		if len(l.states) > 0 {
+			s.c.sweep.begin()
+		}
 		return true
 	}
 	var total int

@@ -25,10 +25,15 @@ type PendingDrop struct {
 	// Skipped counts what Skip left alone.
 	Skipped int
 
-	upto  uint64 // the last event when it began
-	track Track  // 0 = not begun
-	from  []byte // key to go on from within track; nil = the track's mark
+	begun   bool
+	upto    uint64 // the last event when it began
+	at      int    // position in dropOrder
+	from    []byte // key to go on from within the track; nil = the track's mark
+	stirred int64  // of the lane when the pass over its tracks began
 }
+
+// dropOrder has followers before those whose end would call them.
+func dropOrder() [numTracks]Track { return [...]Track{Following, Ready, Waiting, Returning} }
 
 // DropPending ends pending deliveries of a lane as failed, without an attempt:
 // at most limit of them (64 when it is 0 or more), in one transaction, going on
@@ -68,16 +73,19 @@ func (s *Store) dropStep(ctx context.Context, q *PendingDrop, limit int, still f
 	return n, more, err
 }
 
-// dropPending goes through the tracks of a lane. Store.mu is held.
+// dropPending goes through the tracks of a lane, and again when something went
+// from one to another meanwhile. Store.mu is held.
 func (g *group) dropPending(q *PendingDrop, limit int) (n int, more bool) {
-	if q.track == 0 {
-		q.track, q.upto = Ready, g.s.led.lastSeq
+	l, tracks := g.s.lanes[q.Lane], dropOrder()
+	if !q.begun {
+		q.begun, q.upto, q.stirred = true, g.s.led.lastSeq, l.stirred
 	}
-	for left := limit; q.track <= Returning; q.track, q.from = q.track+1, nil {
+	for left := limit; q.at < len(tracks); q.nextTrack(l) {
+		track := tracks[q.at]
 		if q.from == nil {
-			q.from = g.s.trackStart(q.Lane, q.track)
+			q.from = g.s.trackStart(q.Lane, track)
 		}
-		keys := keysFrom(g.txn, q.from, appendLanePrefix(nil, trackKind(q.track), q.Lane), left)
+		keys := keysFrom(g.txn, q.from, appendLanePrefix(nil, trackKind(track), q.Lane), left)
 		for _, key := range keys {
 			p := splitPending(key)
 			if p.seq > q.upto && p.track != Waiting {
@@ -100,6 +108,13 @@ func (g *group) dropPending(q *PendingDrop, limit int) (n int, more bool) {
 		}
 	}
 	return n, false
+}
+
+func (q *PendingDrop) nextTrack(l *laneState) {
+	q.at, q.from = q.at+1, nil
+	if q.at == numTracks && l.stirred != q.stirred {
+		q.at, q.stirred, q.Skipped = 0, l.stirred, 0
+	}
 }
 
 // giveUp ends a pending delivery as failed without an attempt. The error is

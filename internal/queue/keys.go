@@ -7,12 +7,14 @@ import (
 
 // The first byte of every key names its kind. All numbers are big endian, so
 // that Badger's order of keys is the order of the numbers. docs/queue.md has
-// the complete table. 'o' (ordered lanes) and 's' (plugin state) are reserved.
+// the complete table.
 const (
 	kindReady      = 'r' // lane4 seq8
 	kindWaiting    = 'w' // lane4 due8 seq8
 	kindReturning  = 'p' // lane4 seq8
 	kindDue        = 'd' // lane4 seq8 -> due, finds a waiting row by id
+	kindFollowing  = 'f' // lane4 seq8
+	kindLine       = 'o' // lane4 hash8, and lane4 hash8 seq8: finds followers in order
 	kindEvent      = 'e' // class1 day2 seq8
 	kindFinished   = 'h' // class1 day2 lane4 seq8
 	kindAttempt    = 'a' // day2 lane4 seq8 att2
@@ -22,6 +24,7 @@ const (
 	kindLane       = 'c' // lane4
 	kindDay        = 'b' // day2
 	kindReplay     = 'j' // id
+	kindState      = 's' // lane4 sink4 hash16: what a sink keeps for an entry
 	kindQuarantine = 'z' // the original key
 	kindMeta       = 'm' // see the meta keys below
 	kindDummy      = '~' // see Store.giveBack
@@ -40,6 +43,9 @@ const (
 	lenAttempt  = 1 + 2 + 4 + 8 + 2
 	lenSenderID = 1 + 2 + 16 + 8
 	lenMetaLane = 2 + 4
+	lenState    = 1 + 4 + 4 + 16
+	lenLine     = 1 + 4 + 8
+	lenFollower = lenLine + 8
 )
 
 func metaLedgerKey() []byte { return []byte{kindMeta, 'L'} }
@@ -59,7 +65,7 @@ func appendLanePrefix(b []byte, kind byte, lane Lane) []byte {
 	return binary.BigEndian.AppendUint32(append(b, kind), uint32(lane))
 }
 
-// appendLaneSeq makes keys of the kinds r, p and d.
+// appendLaneSeq makes keys of the kinds r, p, f and d.
 func appendLaneSeq(b []byte, kind byte, lane Lane, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendLanePrefix(b, kind, lane), seq)
 }
@@ -67,6 +73,15 @@ func appendLaneSeq(b []byte, kind byte, lane Lane, seq uint64) []byte {
 func appendWaitingKey(b []byte, lane Lane, due int64, seq uint64) []byte {
 	b = binary.BigEndian.AppendUint64(appendLanePrefix(b, kindWaiting, lane), uint64(due))
 	return binary.BigEndian.AppendUint64(b, seq)
+}
+
+func lineKey(lane Lane, hash uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendLanePrefix(make([]byte, 0, lenLine), kindLine, lane), hash)
+}
+
+// appendFollowerKey makes the key that finds a follower in its line.
+func appendFollowerKey(b, line []byte, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, line...), seq)
 }
 
 func appendEventKey(b []byte, ref payloadRef, seq uint64) []byte {
@@ -107,6 +122,21 @@ func dayKey(day uint16) []byte {
 	return binary.BigEndian.AppendUint16([]byte{kindDay}, day)
 }
 
+func statePrefix(lane Lane, sink uint32) []byte {
+	b := make([]byte, 0, 2*lenState)
+	return binary.BigEndian.AppendUint32(appendLanePrefix(b, kindState, lane), sink)
+}
+
+func stateKey(lane Lane, sink uint32, entryID string) []byte {
+	hash := hashParts(entryID)
+	return append(statePrefix(lane, sink), hash[:]...)
+}
+
+// splitState reads what an s row's key says beside the entry.
+func splitState(key []byte) (lane Lane, sink uint32) {
+	return Lane(binary.BigEndian.Uint32(key[1:])), binary.BigEndian.Uint32(key[5:])
+}
+
 func replayKey(id string) []byte { return append([]byte{kindReplay}, id...) }
 
 func quarantineKey(key []byte) []byte { return append([]byte{kindQuarantine}, key...) }
@@ -117,6 +147,8 @@ func trackKind(t Track) byte {
 		return kindWaiting
 	case Returning:
 		return kindReturning
+	case Following:
+		return kindFollowing
 	default:
 		return kindReady
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,10 +21,16 @@ type laneState struct {
 	shown  laneCounts // as of the last commit
 	life   laneLife
 	wanted [16]byte // identity in the configuration, as SetLanes said it last
+	told   bool     // it did, in this process
+	sink   uint32   // the number of its sink
+	states []uint32 // sinks that may have kept something
 	name   string
 	helper string
 	moved  int  // rows that left since the marks were last raised
 	dirty  bool // its row is to be written with the group under way
+	// stirred grows whenever a row goes from one track to another without an
+	// attempt, so that who walks the tracks knows that one may have passed by.
+	stirred int64
 }
 
 // LaneStats says what a lane holds.
@@ -32,10 +39,11 @@ type LaneStats struct {
 	Ready     int64 // wait for their first attempt
 	Waiting   int64 // wait for the time of a retry
 	Returning int64 // retried or replayed by an operator
+	Following int64 // wait for an earlier one of their entry
 	LiveBytes int64
 	// Success and Failed count deliveries by how they ended, kept or not. One
 	// that is retried or replayed is pending again and leaves its count, so
-	// that what was accepted is always the sum of all five.
+	// that what was accepted is always the sum of all six.
 	Success int64
 	Failed  int64
 
@@ -47,7 +55,7 @@ type LaneStats struct {
 }
 
 // Pending is how many deliveries are not finished.
-func (l LaneStats) Pending() int64 { return l.Ready + l.Waiting + l.Returning }
+func (l LaneStats) Pending() int64 { return l.Ready + l.Waiting + l.Returning + l.Following }
 
 // Values of Stats.State.
 const (
@@ -86,6 +94,7 @@ func (s *Store) addLane(lane Lane, name string, counts laneCounts) {
 	s.lanes[lane], s.names[name] = l, lane
 	s.live[l.helper] += counts.live
 	s.total += counts.live
+	s.lines.Add(counts.lines)
 }
 
 // load reads the state that lives in memory: ledger, lanes, days, replay jobs.
@@ -123,6 +132,7 @@ func (s *Store) load() error {
 		if err := s.loadLives(txn); err != nil {
 			return err
 		}
+		s.loadStates(txn)
 		err = scanPrefix(txn, []byte{kindDay}, func(key, val []byte) error {
 			row, err := decodeDay(key, val)
 			s.days = append(s.days, dayState{day: binary.BigEndian.Uint16(key[1:]), dayRow: row})
@@ -207,7 +217,7 @@ func (s *Store) Lanes() iter.Seq2[Lane, LaneStats] {
 	stats := make(map[Lane]LaneStats, len(s.lanes))
 	for lane, l := range s.lanes {
 		order = append(order, lane)
-		st := LaneStats{Webhook: l.name, Ready: l.shown.ready, Waiting: l.shown.waiting, Returning: l.shown.returning,
+		st := LaneStats{Webhook: l.name, Ready: l.shown.ready, Waiting: l.shown.waiting, Returning: l.shown.returning, Following: l.shown.following,
 			LiveBytes: l.shown.live, Success: l.shown.success, Failed: l.shown.failed}
 		s.lifeStats(lane, l, &st)
 		stats[lane] = st
@@ -248,11 +258,17 @@ func (s *Store) Stats() Stats {
 }
 
 // OldestAccepted is when the oldest delivery of a lane that still waits for
-// its first attempt was accepted; zero when there is none. It costs one seek.
+// its first attempt was accepted; zero when there is none. It costs a seek, and
+// another one when some wait for others of their entry.
 func (s *Store) OldestAccepted(lane Lane) (time.Time, error) {
 	ds, _, err := s.ReadReady(lane, 0, 1, 1)
+	if c, _ := s.marks(lane); err == nil && c.following > 0 {
+		var behind []Delivery
+		behind, _, err = s.readBySeq(appendLaneSeq(nil, kindFollowing, lane, c.followingMark), 1, 1)
+		ds = append(ds, behind...)
+	}
 	if err != nil || len(ds) == 0 {
 		return time.Time{}, err
 	}
-	return ds[0].Accepted, nil
+	return slices.MinFunc(ds, func(a, b Delivery) int { return cmp.Compare(a.Seq, b.Seq) }).Accepted, nil
 }

@@ -157,7 +157,12 @@ func (g *group) setLanes(want []LaneWant, wanted map[string]*[16]byte, out map[s
 			out[l.name] = LaneInfo{Lane: lane, Returned: l.life.returned}
 		}
 	}
+	for _, w := range want {
+		l := s.lanes[s.names[w.Webhook]]
+		l.told, l.sink = true, sinkNumber(w.Identity.Sink)
+	}
 	s.expiry.armed = true
+	s.c.sweep.begin()
 	return false
 }
 
@@ -208,6 +213,7 @@ func (s *Store) Release(ctx context.Context, lane Lane) error {
 			return errUnchanged
 		}
 		g.setLife(lane, laneLife{identity: l.wanted})
+		s.c.sweep.begin()
 		return nil
 	})
 }

@@ -194,6 +194,7 @@ func appendPendingSources(out []source, lane Lane, l *laneState, last uint64) []
 	add(l.ready, kindReady, appendLaneSeq(nil, kindReady, lane, l.readyMark))
 	add(l.waiting, kindDue, appendWaitingKey(nil, lane, max(l.waitingMark, 0), 0))
 	add(l.returning, kindReturning, appendLaneSeq(nil, kindReturning, lane, l.returningMark))
+	add(l.following, kindFollowing, appendLaneSeq(nil, kindFollowing, lane, l.followingMark))
 	return out
 }
 

@@ -24,7 +24,7 @@ type place struct {
 // locate finds a delivery by its id: a handful of point look-ups, and two per
 // day of history for one that is finished. days is newest last.
 func locate(txn *badger.Txn, days []dayState, lane Lane, seq uint64) (place, error) {
-	for _, track := range [...]Track{Ready, Returning} {
+	for _, track := range [...]Track{Ready, Returning, Following} {
 		key := appendPendingKey(nil, track, lane, 0, seq)
 		if raw, err := getCopy(txn, key); err != nil || raw != nil {
 			return place{key: key, raw: raw, pending: splitPending(key)}, err
@@ -76,8 +76,8 @@ func locateWaiting(txn *badger.Txn, lane Lane, seq uint64) (place, error) {
 
 // Requeue makes a delivery due now. One that waits or is finished moves to
 // Returning with a fresh schedule, while its attempts go on counting; one that
-// is Ready or Returning already stays what it is. Errors: [ErrNotFound],
-// [ErrPayloadExpired]. The caller guarantees that the delivery is not being
+// is Ready, Returning or Following already stays what it is, with its crashes
+// forgotten. Errors: [ErrNotFound], [ErrPayloadExpired]. The caller guarantees that the delivery is not being
 // attempted. Limits of live bytes do not apply: it was accepted before.
 func (s *Store) Requeue(ctx context.Context, lane Lane, seq uint64) (d Delivery, err error) {
 	err = s.do(ctx, func(g *group) (err error) {
@@ -106,12 +106,17 @@ func (g *group) requeue(lane Lane, seq uint64, replay bool) (Delivery, error) {
 		return Delivery{}, g.damagedRow(p.key, &damageError{reason})
 	}
 	if p.pending.track != Waiting {
+		if row.crashes > 0 {
+			row.crashes, d.Crashes = 0, 0
+			g.put(p.key, row.append(nil, p.key))
+			g.requeued(&d)
+		}
 		return d, nil
 	}
 	g.removePending(lane, Waiting, p.key, seq, row.charge)
-	row.tries, row.replay = 0, replay
+	row.tries, row.crashes, row.replay = 0, 0, replay
 	g.putReturning(lane, seq, &row)
-	d.Track, d.Due, d.Tries, d.Replay = Returning, 0, 0, replay
+	d.Track, d.Due, d.Tries, d.Crashes, d.Replay = Returning, 0, 0, 0, replay
 	g.requeued(&d)
 	return d, nil
 }

@@ -36,7 +36,7 @@ func (s *Store) Summary(lane Lane, seq uint64) (sum Summary, err error) {
 	return sum, err
 }
 
-// summarise makes the row of the log for an r, w, p or h row.
+// summarise makes the row of the log for an r, w, p, f or h row.
 func (s *Store) summarise(txn *badger.Txn, key, raw []byte) (sum Summary, bad *damaged, err error) {
 	if key[0] == kindFinished {
 		h, err := decodeFinished(key, raw)
@@ -57,6 +57,9 @@ func (s *Store) summarise(txn *badger.Txn, key, raw []byte) (sum Summary, bad *d
 	sum = Summary{ID: id.Delivery(s.id, uint32(p.lane), p.seq), Lane: p.lane, Seq: p.seq, EventID: d.EventID, EventType: d.EventType,
 		EntryID: d.EntryID, State: delivery.Pending, Attempts: row.attempts, StatusCode: row.status, Code: delivery.Code(row.code),
 		Error: row.errText, Accepted: d.Accepted, Unstable: d.Unstable}
+	if sum.WaitsFor, err = s.waitsFor(txn, p, d.EntryID); err != nil {
+		return sum, nil, err
+	}
 	if p.track == Waiting && p.due > s.Now() {
 		sum.Next = s.clock.toWall(p.due)
 	}

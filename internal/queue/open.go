@@ -45,6 +45,8 @@ type Options struct {
 	OnReady func([]Delivery)
 	// OnChange gets what every commit changed, under the same rules.
 	OnChange func([]Change)
+	// OnTurn gets the followers that a commit called, under the same rules.
+	OnTurn func([]Turn)
 	// Busy says whether a delivery is being attempted, or its outcome was not in
 	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.
@@ -107,6 +109,8 @@ type Store struct {
 	jobs   map[string]*ReplayJob // as of the last commit
 	limits Limits
 	expiry expiry
+
+	lines atomic.Int64 // of all lanes, as of the last commit
 
 	doubt int64 // ms of relay time that only a doubtful wall clock added; constant once open
 
@@ -227,6 +231,7 @@ func open(o Options) (s *Store, err error) {
 func (s *Store) initialise(m *marker) error {
 	path := filepath.Join(s.opts.Dir, dbDir)
 	key, want := metaFormatKey(), fmt.Sprintf("%d %s", formatNumber, m.Store)
+	former := fmt.Sprintf("%d %s", formatNumber-1, m.Store)
 	var got string
 	err := s.db.View(func(txn *badger.Txn) error {
 		raw, err := getCopy(txn, key)
@@ -242,16 +247,19 @@ func (s *Store) initialise(m *marker) error {
 	if err != nil {
 		return fmt.Errorf("read format row: %w", err)
 	}
-	if m.Initialised && got == want {
+	if m.Initialised && got == want && m.Format == formatNumber {
 		return nil
 	}
 	if m.Initialised && got == "" {
 		return &FormatError{File: path, What: "the database is empty although this queue was in use",
 			Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
 	}
-	if got != "" && got != want {
+	if got != "" && got != want && got != former {
 		return &FormatError{File: path, What: fmt.Sprintf("the database belongs to another store (%q, expected %q)", got, want),
 			Remedy: "put FORMAT and db of the same store together, from one backup"}
+	}
+	if m.Initialised {
+		return s.raiseFormat(m, want)
 	}
 	err = s.db.Update(func(txn *badger.Txn) error {
 		led := ledger{relayTime: newRelayClock(0, s.opts.Now, s.opts.elapsed).now(), nextLane: 1, nextReplay: 1}
@@ -266,8 +274,25 @@ func (s *Store) initialise(m *marker) error {
 	if err != nil {
 		return fmt.Errorf("write first rows: %w", err)
 	}
-	m.Initialised = true
+	m.Initialised, m.Format = true, formatNumber
 	return writeMarker(s.opts.Dir, m)
+}
+
+// raiseFormat makes a store of the former format one of this. FORMAT comes first:
+// from then on the former version refuses, and nothing of the new form is written
+// before. A crash in between repeats it.
+func (s *Store) raiseFormat(m *marker, want string) error {
+	m.Format = formatNumber
+	if err := writeMarker(s.opts.Dir, m); err != nil {
+		return err
+	}
+	key := metaFormatKey()
+	err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(key, appendPlain(nil, key, want)) })
+	if err = firstError(err, s.blog.poisoned()); err != nil {
+		return fmt.Errorf("write format row: %w", err)
+	}
+	s.log.Info("queue was raised to a new format; former versions cannot open it any more", "format", formatNumber)
+	return nil
 }
 
 // StoreID is the random number that is part of every id of this store.

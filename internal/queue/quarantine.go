@@ -9,7 +9,7 @@ import (
 
 // damaged is a row that a reader could not believe.
 type damaged struct {
-	kind   byte // kindReady, kindWaiting, kindReturning, kindFinished, kindAttempt, kindDue
+	kind   byte // kindReady, kindWaiting, kindReturning, kindFollowing, kindFinished, kindAttempt, kindState
 	key    []byte
 	reason string
 }
@@ -30,6 +30,8 @@ func (g *group) quarantine(key, raw []byte, reason string) {
 // seqOf is for the log.
 func seqOf(key []byte) uint64 {
 	switch {
+	case key[0] == kindState:
+		return 0
 	case key[0] == kindAttempt && len(key) == lenAttempt:
 		return tail8(key[:len(key)-2])
 	case len(key) >= lenEvent:
@@ -49,7 +51,7 @@ func (s *Store) setAside(found []damaged) (stale bool, err error) {
 		d := &found[i]
 		err := s.do(context.Background(), func(g *group) error {
 			switch d.kind {
-			case kindReady, kindWaiting, kindReturning:
+			case kindReady, kindWaiting, kindReturning, kindFollowing:
 				if !g.failDamaged(d) {
 					stale = true
 				}

@@ -27,6 +27,8 @@ func splitPending(key []byte) pendingPlace {
 		p.due, _ = splitWaiting(key)
 	case kindReturning:
 		p.track = Returning
+	case kindFollowing:
+		p.track = Following
 	default:
 		p.track = Ready
 	}
@@ -88,7 +90,7 @@ func isPlain(err error) bool {
 // event's record is missing or damaged; then only what the row and its key say
 // is filled in.
 func (s *Store) loadPending(txn *badger.Txn, p pendingPlace, row *pendingRow) (d Delivery, reason string) {
-	d = Delivery{Lane: p.lane, Seq: p.seq, Track: p.track, Due: p.due, Attempts: row.attempts, Tries: row.tries, Replay: row.replay,
+	d = Delivery{Lane: p.lane, Seq: p.seq, Track: p.track, Due: p.due, Attempts: row.attempts, Tries: row.tries, Crashes: row.crashes, Replay: row.replay,
 		Format: row.format, Accepted: wallMillis(row.accepted), ref: row.ref, charge: row.charge}
 	key := appendEventKey(nil, row.ref, p.seq)
 	raw, err := getCopy(txn, key)

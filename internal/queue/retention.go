@@ -82,7 +82,7 @@ type drop struct {
 type retirement struct {
 	drops   []drop
 	refs    map[payloadRef]bool // event buckets that go
-	upto    uint64              // ready rows of younger events cannot refer to them
+	upto    uint64              // ready and following rows of younger events cannot refer to them
 	lanes   []Lane
 	track   Track
 	from    []byte // key to go on from within lanes[0] and track
@@ -263,7 +263,7 @@ func (s *Store) moveOut(r *retirement) {
 	for _, key := range keys {
 		r.from = append(slices.Clone(key), 0)
 		p := splitPending(key)
-		if r.track == Ready && p.seq > r.upto {
+		if (r.track == Ready || r.track == Following) && p.seq > r.upto {
 			more = false
 			break
 		}
@@ -275,7 +275,7 @@ func (s *Store) moveOut(r *retirement) {
 	}
 	if !more {
 		r.from = nil
-		if r.track++; r.track > Returning {
+		if r.track++; r.track > Following {
 			r.track, r.lanes = Ready, r.lanes[1:]
 		}
 	}
@@ -314,6 +314,8 @@ func (s *Store) trackStart(lane Lane, track Track) []byte {
 		return appendWaitingKey(nil, lane, max(l.waitingMark, 0), 0)
 	case Returning:
 		return appendLaneSeq(nil, kindReturning, lane, l.returningMark)
+	case Following:
+		return appendLaneSeq(nil, kindFollowing, lane, l.followingMark)
 	default:
 		return appendLaneSeq(nil, kindReady, lane, l.readyMark)
 	}

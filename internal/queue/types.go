@@ -75,6 +75,11 @@ const (
 	// Returning rows are due now but stand outside the order of acceptance:
 	// retried or replayed by an operator.
 	Returning Track = 3
+	// Following rows wait for an earlier delivery of their entry, in a lane that
+	// is ordered. Dispatch never sees one: it is Waiting when it is called.
+	Following Track = 4
+
+	numTracks = 4
 )
 
 // Delivery is a pending delivery as the dispatcher sees it: everything that an
@@ -87,6 +92,7 @@ type Delivery struct {
 	Due      int64 // Waiting: relay time in ms (see [Store.Now]), part of the row's key
 	Attempts int   // attempts made so far, over all schedules
 	Tries    int   // attempts made in the schedule under way; 0 at first, after a retry and a replay
+	Crashes  int   // times that a sink's process died while it had the delivery; 0 after a retry and a replay
 	Replay   bool  // came from a replay: yields to live traffic
 	Format   Format
 
@@ -112,6 +118,12 @@ type payloadRef struct {
 type Completion struct {
 	Delivery Delivery
 	Attempt  *delivery.Attempt // Attempt.State, .NextIn and .Rule decide where the delivery goes
+	// Sink names whose Attempt.EntryState is, see [Store.EntryState]; "" keeps
+	// nothing.
+	Sink string
+	// Ordered says that later deliveries of the entry must not overtake this one
+	// while it waits for a retry.
+	Ordered bool
 
 	at int64 // relay time of Complete; the time to a next attempt counts from it
 }
@@ -133,6 +145,7 @@ type Summary struct {
 	Finished   time.Time // zero while pending
 	Next       time.Time // wall clock; zero when due now or finished
 	Unstable   bool
+	WaitsFor   uint64 // the delivery of the same lane and entry that must end first; 0 = none
 }
 
 // EventRecord is one accepted event as it is kept.

@@ -36,7 +36,7 @@ func (s *Store) Verify(ctx context.Context) (f Findings, err error) {
 		// Inside the committer counters and rows are of the same moment.
 		got := map[Lane]*laneCounts{}
 		for lane := range s.lanes {
-			got[lane] = &laneCounts{readyMark: 1<<64 - 1, returningMark: 1<<64 - 1, waitingMark: 1<<63 - 1}
+			got[lane] = &laneCounts{readyMark: 1<<64 - 1, returningMark: 1<<64 - 1, waitingMark: 1<<63 - 1, followingMark: 1<<64 - 1}
 		}
 		txn := s.db.NewTransaction(false)
 		defer txn.Discard()
@@ -78,6 +78,8 @@ func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts
 	switch key[0] {
 	case kindMeta:
 		s.verifyLife(f, key, val)
+	case kindState:
+		s.verifyState(f, key, val)
 	case kindEvent:
 		f.Events++
 		if _, _, err := decodeEvent(key, val, s.id, tail8(key)); err != nil {
@@ -88,9 +90,11 @@ func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts
 		if _, err := decodeFinished(key, val); err != nil {
 			f.add("finished delivery %q: %v", key, err)
 		}
-	case kindReady, kindWaiting, kindReturning:
+	case kindReady, kindWaiting, kindReturning, kindFollowing:
 		f.Pending++
 		s.verifyPending(txn, f, got, key, val)
+	case kindLine:
+		s.verifyLine(txn, f, got, key, val)
 	}
 }
 
@@ -105,6 +109,18 @@ func (s *Store) verifyLife(f *Findings, key, val []byte) {
 	}
 }
 
+func (s *Store) verifyState(f *Findings, key, val []byte) {
+	if len(key) != lenState {
+		f.add("the key %q of an entry's state has %d bytes", key, len(key))
+		return
+	}
+	lane, sink := splitState(key)
+	_, err := decodeEntryState(key, val)
+	if l := s.lanes[lane]; err != nil || l == nil || !slices.Contains(l.states, sink) {
+		f.add("state of an entry of lane %d, sink %x: not known of, or %v", lane, sink, err)
+	}
+}
+
 func (s *Store) verifyPending(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts, key, val []byte) {
 	p := splitPending(key)
 	c := got[p.lane]
@@ -113,7 +129,8 @@ func (s *Store) verifyPending(txn *badger.Txn, f *Findings, got map[Lane]*laneCo
 		f.add("pending delivery %d of lane %d: %v", p.seq, p.lane, err)
 		return
 	}
-	if _, reason := s.loadPending(txn, p, &row); reason != "" {
+	d, reason := s.loadPending(txn, p, &row)
+	if reason != "" {
 		f.add("pending delivery %d of lane %d: %s", p.seq, p.lane, reason)
 	}
 	c.live += int64(row.charge)
@@ -127,6 +144,12 @@ func (s *Store) verifyPending(txn *badger.Txn, f *Findings, got map[Lane]*laneCo
 	case Returning:
 		c.returning++
 		c.returningMark = min(c.returningMark, p.seq)
+	case Following:
+		c.following++
+		c.followingMark = min(c.followingMark, p.seq)
+		if index := appendFollowerKey(nil, lineKey(p.lane, entryHash(d.EntryID)), p.seq); !exists(txn, index) {
+			f.add("follower %d of lane %d is not in the line of its entry", p.seq, p.lane)
+		}
 	default:
 		c.ready++
 		c.readyMark = min(c.readyMark, p.seq)
@@ -141,7 +164,55 @@ func (f *Findings) compare(lane Lane, l *laneState, got *laneCounts) {
 		f.add("lane %d: the ledger has ready %d, waiting %d, returning %d, live %d; there are %d, %d, %d, %d", lane,
 			l.ready, l.waiting, l.returning, l.laneCounts.live, got.ready, got.waiting, got.returning, got.live)
 	}
-	if l.readyMark > got.readyMark || l.waitingMark > got.waitingMark || l.returningMark > got.returningMark {
+	if l.following != got.following || l.lines != got.lines {
+		f.add("lane %d: the ledger has following %d, lines %d; there are %d, %d", lane, l.following, l.lines, got.following, got.lines)
+	}
+	if l.readyMark > got.readyMark || l.waitingMark > got.waitingMark || l.returningMark > got.returningMark ||
+		(got.following > 0 && l.followingMark > got.followingMark) {
 		f.add("lane %d: a mark is behind an unfinished delivery", lane)
 	}
+}
+
+// verifyLine looks at an o row: of a line, that its head is pending and its
+// followers are as many as it says; of a follower, that the row is there.
+func (s *Store) verifyLine(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts, key, val []byte) {
+	lane := Lane(binary.BigEndian.Uint32(key[1:]))
+	c := got[lane]
+	if c == nil {
+		f.add("line %q is of no lane", key)
+		return
+	}
+	if len(key) == lenFollower {
+		if !exists(txn, key[:lenLine]) || !exists(txn, appendLaneSeq(nil, kindFollowing, lane, tail8(key))) {
+			f.add("follower %d of lane %d has no row or no line", tail8(key), lane)
+		}
+		return
+	}
+	c.lines++
+	at, err := decodeLine(key, val)
+	if err != nil || len(key) != lenLine {
+		f.add("line %q: %v", key, err)
+		return
+	}
+	if p, err := locate(txn, nil, lane, at.head); err != nil || p.pending.track == Following {
+		f.add("the head %d of a line of lane %d is not pending: %v", at.head, lane, err)
+	}
+	var n int64
+	first := at.from
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: key})
+	defer it.Close()
+	for it.Seek(key); it.ValidForPrefix(key); it.Next() {
+		if k := it.Item().Key(); len(k) == lenFollower {
+			n++
+			first = min(first, tail8(k))
+		}
+	}
+	if n != at.n || first < at.from {
+		f.add("a line of lane %d has %d followers from %d, and says %d from %d", lane, n, first, at.n, at.from)
+	}
+}
+
+func exists(txn *badger.Txn, key []byte) bool {
+	_, err := txn.Get(key)
+	return err == nil
 }

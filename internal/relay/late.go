@@ -127,6 +127,13 @@ func (l *lateDispatcher) expires(lane queue.Lane) time.Time {
 	return time.Time{}
 }
 
+// turned is queue.Options.OnTurn.
+func (l *lateDispatcher) turned(ts []queue.Turn) {
+	if d := l.running(); d != nil {
+		d.Turned(ts)
+	}
+}
+
 // busy is queue.Options.Busy.
 func (l *lateDispatcher) busy(lane queue.Lane, seq uint64) bool {
 	d := l.running()
@@ -136,6 +143,13 @@ func (l *lateDispatcher) busy(lane queue.Lane, seq uint64) bool {
 func (l *lateDispatcher) InFlight(lane queue.Lane, seq uint64) bool {
 	d := l.running()
 	return d != nil && d.InFlight(lane, seq)
+}
+
+func (l *lateDispatcher) WaitsFor(lane queue.Lane, seq uint64) uint64 {
+	if d := l.running(); d != nil {
+		return d.WaitsFor(lane, seq)
+	}
+	return 0
 }
 
 func (l *lateDispatcher) LaneState(lane queue.Lane) api.LaneState {

@@ -309,6 +309,7 @@ func (r *relay) queueOptions() queue.Options {
 		Retention:         l.Retention,
 		OnReady:           r.onReady,
 		OnChange:          r.onChange,
+		OnTurn:            r.dispatcher.turned,
 		OnFatal:           r.onFatal,
 		Busy:              r.dispatcher.busy,
 	}

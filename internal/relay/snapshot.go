@@ -162,7 +162,7 @@ func (s *snapshot) target() {
 	s.targets = make([]*dispatch.Target, 0, len(s.order))
 	for _, id := range s.order {
 		w := s.webhooks[id]
-		s.targets = append(s.targets, &dispatch.Target{Webhook: w.ID, Lane: w.lane, Hold: w.hold, Concurrency: w.Concurrency, Sink: w.sink,
+		s.targets = append(s.targets, &dispatch.Target{Webhook: w.ID, Lane: w.lane, Hold: w.hold, Concurrency: w.Concurrency, Ordered: w.Ordering == "entry", SinkName: w.Webhook.Sink, Sink: w.sink,
 			Policy: retry.Policy{Schedule: w.Retry.Schedule, AlsoOn: w.Retry.AlsoOn, Timeout: w.Retry.Timeout}})
 	}
 }

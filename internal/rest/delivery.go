@@ -52,6 +52,9 @@ type DeliveryDetail struct {
 	Delivery
 
 	Format string `json:"format"` // peanuts or event
+	// WaitsFor is the delivery of the same webhook and entry that must end before
+	// this one is attempted; "" when there is none.
+	WaitsFor string `json:"waits_for"`
 	// Payload is a text that holds exactly the bytes that are signed and sent;
 	// "" once they were let go by retention, see PayloadExpired.
 	Payload        string    `json:"payload"`
@@ -81,6 +84,8 @@ type Attempt struct {
 	Outcome       string    `json:"outcome"`  // delivered, retry, rejected, …
 	Code          string    `json:"code"`
 	Error         string    `json:"error"`
+	Message       string    `json:"message"`        // what the sink says of it, for people; "" = nothing
+	RemoteURL     string    `json:"remote_url"`     // where a person can see the result; "" = nowhere
 	RetryAfter    Millis    `json:"retry_after_ms"` // what the receiver asked for; 0 = nothing
 	Rule          string    `json:"rule"`           // the sentence of the response table that decided
 	RuleText      string    `json:"rule_text"`      // the same in words

@@ -34,9 +34,11 @@ type Policy struct {
 
 // Decide fills in Rule, State and NextIn of a. tries is the number of counted
 // attempts of the schedule under way, this one included; less than 1 is taken
-// as 1. An attempt that does not count (see [Counts]) stays Pending without a
-// time: when it goes on is a matter of its lane.
-func Decide(p *Policy, a *delivery.Attempt, tries int) {
+// as 1. crashes is how often the sink's process died with the delivery, and
+// matters to [delivery.Crashed] alone, which it includes. An attempt that does
+// not count (see [Counts]) stays Pending without a time: when it goes on is a
+// matter of its lane.
+func Decide(p *Policy, a *delivery.Attempt, tries, crashes int) {
 	a.NextIn = 0
 	switch a.Outcome {
 	case delivery.Delivered:
@@ -49,6 +51,11 @@ func Decide(p *Policy, a *delivery.Attempt, tries int) {
 		a.State, a.Rule = delivery.Pending, delivery.RuleMisconfigured
 	case delivery.Interrupted:
 		a.State, a.Rule = delivery.Pending, delivery.RuleInterrupted
+	case delivery.Crashed:
+		a.State, a.Rule = delivery.Pending, delivery.RuleCrashed
+		if crashes >= delivery.MaxCrashes {
+			a.State, a.Rule, a.Code = delivery.Failed, delivery.RulePoison, delivery.CodePluginCrash
+		}
 	case delivery.Rejected:
 		if a.Code == delivery.CodeStatus && slices.Contains(p.AlsoOn, a.Status) {
 			again(p, a, tries, delivery.RuleAlsoOn)
@@ -60,10 +67,14 @@ func Decide(p *Policy, a *delivery.Attempt, tries int) {
 	}
 }
 
-// Counts reports whether an attempt with this outcome uses up a try.
-func Counts(o delivery.Outcome) bool {
-	switch o {
-	case delivery.RateLimited, delivery.Misconfigured, delivery.Interrupted:
+// Counts reports whether an attempt, as it was decided, uses up a try or ends
+// the delivery.
+func Counts(a *delivery.Attempt) bool {
+	if a.State != delivery.Pending {
+		return true
+	}
+	switch a.Outcome {
+	case delivery.RateLimited, delivery.Misconfigured, delivery.Interrupted, delivery.Crashed:
 		return false
 	}
 	return true

@@ -72,7 +72,7 @@ func TestResponseTable(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			a := row.in
-			Decide(&row.policy, &a, row.tries)
+			Decide(&row.policy, &a, row.tries, 1)
 			if a.State != row.state || a.Rule != row.rule || a.NextIn != row.next {
 				t.Errorf("got %v %q in %v, want %v %q in %v", a.State, a.Rule, a.NextIn, row.state, row.rule, row.next)
 			}
@@ -80,9 +80,35 @@ func TestResponseTable(t *testing.T) {
 	}
 }
 
+func TestACrashIsNotCountedUntilTheThird(t *testing.T) {
+	for crashes, want := range map[int]delivery.Attempt{
+		1: {State: delivery.Pending, Rule: delivery.RuleCrashed},
+		2: {State: delivery.Pending, Rule: delivery.RuleCrashed},
+		3: {State: delivery.Failed, Rule: delivery.RulePoison, Code: delivery.CodePluginCrash},
+		9: {State: delivery.Failed, Rule: delivery.RulePoison, Code: delivery.CodePluginCrash},
+	} {
+		a := delivery.Attempt{Outcome: delivery.Crashed, RetryAfter: time.Hour}
+		Decide(&standard, &a, 4, crashes)
+		if a.State != want.State || a.Rule != want.Rule || a.Code != want.Code || a.NextIn != 0 {
+			t.Errorf("crash %d: %+v", crashes, a)
+		}
+		if Counts(&a) != (want.State == delivery.Failed) {
+			t.Errorf("crash %d counts: %v", crashes, Counts(&a))
+		}
+	}
+	for _, o := range []delivery.Outcome{delivery.Delivered, delivery.Retry, delivery.Rejected, delivery.RateLimited} {
+		with, without := delivery.Attempt{Outcome: o}, delivery.Attempt{Outcome: o}
+		Decide(&standard, &with, 1, 7)
+		Decide(&standard, &without, 1, 0)
+		if with.State != without.State || with.Rule != without.Rule {
+			t.Errorf("former crashes decide what follows %v", o)
+		}
+	}
+}
+
 func TestWhatDecideFoundBeforeIsOverwritten(t *testing.T) {
 	a := delivery.Attempt{Outcome: delivery.Delivered, State: delivery.Failed, Rule: delivery.RuleExhausted, NextIn: time.Hour}
-	Decide(&standard, &a, 1)
+	Decide(&standard, &a, 1, 1)
 	if a.State != delivery.Success || a.Rule != delivery.RuleDelivered || a.NextIn != 0 {
 		t.Errorf("left over: %v %q %v", a.State, a.Rule, a.NextIn)
 	}
@@ -111,8 +137,8 @@ func TestRetryAfterOnlyLengthensAndIsCapped(t *testing.T) {
 		p, a, tries := anyPolicy(t), anyAttempt(t), rapid.IntRange(-1, 8).Draw(t, "tries")
 		with, without := a, a
 		without.RetryAfter = 0
-		Decide(p, &with, tries)
-		Decide(p, &without, tries)
+		Decide(p, &with, tries, 1)
+		Decide(p, &without, tries, 1)
 		if with.State != without.State || with.Rule != without.Rule {
 			t.Fatalf("Retry-After changed the decision: %v %q and %v %q", with.State, with.Rule, without.State, without.Rule)
 		}
@@ -129,17 +155,23 @@ func TestEveryDeliveryEndsAndEveryDecisionIsNamed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPolicy(t)
 		asks := rapid.Bool().Draw(t, "asks")
-		tries := 0
+		tries, crashes := 0, 0
 		for range 40 {
 			a := anyAttempt(t)
 			if !asks {
 				a.RetryAfter = 0
 			}
-			Decide(p, &a, tries+1)
+			if a.Outcome == delivery.Crashed {
+				crashes++
+			}
+			Decide(p, &a, tries+1, crashes)
 			if a.Rule == "" || a.State == 0 || a.NextIn < 0 {
 				t.Fatalf("undecided: %+v", a)
 			}
-			if !Counts(a.Outcome) {
+			if crashes >= delivery.MaxCrashes && a.State == delivery.Pending && a.Outcome == delivery.Crashed {
+				t.Fatalf("%d crashes did not end it: %+v", crashes, a)
+			}
+			if !Counts(&a) {
 				if a.State != delivery.Pending || a.NextIn != 0 {
 					t.Fatalf("an uncounted attempt moved the delivery: %+v", a)
 				}

@@ -23,6 +23,11 @@ const (
 	shown     = "../../docs/sink.proto"
 )
 
+// descriptorCopies lie where programs in other languages load the descriptor from.
+func descriptorCopies() []string {
+	return []string{"../../docs/sink.binpb", "../../docs/examples/sink-python/sink.binpb"}
+}
+
 // descriptor is the contract as it is now, with everything that it imports, so that
 // a program in any language can load it.
 func descriptor() *descriptorpb.FileDescriptorSet {
@@ -52,7 +57,11 @@ func TestTheContractOnlyGrows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, content := range map[string][]byte{published: b, shown: source} {
+		files := map[string][]byte{published: b, shown: source}
+		for _, name := range descriptorCopies() {
+			files[name] = b
+		}
+		for name, content := range files {
 			if err := os.WriteFile(name, content, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -67,6 +76,15 @@ func TestTheContractOnlyGrows(t *testing.T) {
 	}
 	if copied, err := os.ReadFile(shown); err != nil || !bytes.Equal(copied, source) {
 		t.Errorf("docs/sink.proto is not internal/sinkpb/sink.proto (%v); go test ./internal/sinkpb -publish", err)
+	}
+	original, err := os.ReadFile(published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range descriptorCopies() {
+		if copied, err := os.ReadFile(name); err != nil || !bytes.Equal(copied, original) {
+			t.Errorf("%s is not sink.binpb (%v); go test ./internal/sinkpb -publish", name, err)
+		}
 	}
 }
 

@@ -1,6 +1,6 @@
 // The contract between Peanuts Relay and a sink: what carries deliveries to a
 // service. A sink plugin is a program that serves this service over gRPC; how it is
-// started is described in docs/sinks.md.
+// started is described in docs/writing-a-sink.md.
 //
 // Compatibility: within v1 this file only grows. No field, value, method or message
 // is renumbered, renamed, retyped or removed; a field that a side does not know is

@@ -1,0 +1,109 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+)
+
+// BatchSink is a Sink that takes several deliveries in one call. DeliverBatch
+// says in as[i] what became of os[i], as Deliver does for one; both have the
+// same length, at least one, and belong to the sink for the time of the call. It
+// is called instead of Deliver where [Limits].Batch is more than 1, also for a
+// single delivery.
+type BatchSink interface {
+	Sink
+	DeliverBatch(ctx context.Context, os []*delivery.Outbound, as []*delivery.Attempt)
+}
+
+// Limits is how a sink wants to be called. The zero value asks for nothing.
+type Limits struct {
+	Concurrency int           // calls at a time; 0 = as the target says; else the smaller of both
+	Batch       int           // deliveries in one call, of a BatchSink; less than 2 is one
+	BatchBytes  int           // bytes of payload in one call, one delivery excepted; 0, or more than 3 MiB, is 3 MiB
+	Linger      time.Duration // how long a call waits for deliveries after its first; at most a second
+	PerSecond   float64       // calls per second on average; 0 = no limit
+	Burst       int           // how many of them may come at once; 0 = 1
+	Ordered     bool          // deliveries of one entry one after the other, in the order of acceptance
+	State       bool          // the sink keeps something for each entry, see delivery.Outbound.EntryState
+}
+
+// Governed is a Sink that cannot always be called. Both methods are called
+// often and under a lock: they answer at once from what is known, and call
+// nothing of the dispatcher. When an answer has changed the owner of the sink
+// calls [Dispatcher.Recheck].
+type Governed interface {
+	Sink
+	// Held is why nothing may be claimed for now; "" when nothing is in the way.
+	Held() delivery.HoldReason
+	// Limits may change while the sink is held, and from call to call.
+	Limits() Limits
+}
+
+const (
+	// maxBatchBytes bounds the payloads of one call.
+	maxBatchBytes = 3 << 20
+	// maxLinger bounds the wait for a fuller call, whatever a sink asks for.
+	maxLinger = time.Second
+)
+
+// bounded is limits as the dispatcher heeds them.
+func (m Limits) bounded(s *slot) Limits {
+	if m.Batch < 1 || s.batch == nil {
+		m.Batch = 1
+	}
+	if m.BatchBytes <= 0 || m.BatchBytes > maxBatchBytes {
+		m.BatchBytes = maxBatchBytes
+	}
+	m.Linger = min(max(m.Linger, 0), maxLinger)
+	return m
+}
+
+// terms is what the lane's sink said last. The lane's lock guards it.
+type terms struct {
+	asked  bool // the sink is a Governed; else the rest is zero
+	down   delivery.HoldReason
+	limits Limits
+}
+
+// Recheck asks all sinks anew whether they are held, and for their limits. It is
+// called after an answer has changed, without locks that the sink's methods
+// take; it does not block.
+func (d *Dispatcher) Recheck() { d.rouse() }
+
+// govern asks the sink. A lane whose sink has just become unable keeps nothing
+// in memory.
+func (l *lane) govern(s *slot) {
+	if s == nil || s.governed == nil {
+		if l.terms.asked {
+			l.terms = terms{}
+		}
+		return
+	}
+	down := s.governed.Held()
+	if down != "" && l.terms.down == "" {
+		l.reset()
+	}
+	l.terms = terms{asked: true, down: down, limits: s.governed.Limits().bounded(s)}
+}
+
+// held is what the sink says at this moment.
+func (s *slot) held() delivery.HoldReason {
+	if s == nil || s.governed == nil {
+		return ""
+	}
+	return s.governed.Held()
+}
+
+// concurrency is how many calls may be under way.
+func (l *lane) concurrency(s *slot) int {
+	c := max(s.Concurrency, 1)
+	if most := l.terms.limits.Concurrency; most > 0 {
+		c = min(c, most)
+	}
+	return c
+}
+
+// perCall is how many deliveries one call carries at most.
+func (l *lane) perCall() int { return max(l.terms.limits.Batch, 1) }
