@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 
-	"internal/cli": {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest"},
+	"internal/cli": {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost"},
 	// A plugin is what a third party could have written: it imports sinks and nothing else of
 	// this module. What stands for its service in tests imports nothing.
 	"plugins/zapier":            {"sinks"},
@@ -45,7 +45,7 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock"},
+	"internal/relay":            {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "sinks"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
@@ -58,6 +58,7 @@ var imports = map[string][]string{
 	"internal/config/watch": {},
 
 	"internal/configtest":  {"internal/config", "internal/delivery", "internal/event", "internal/httpsink", "internal/signing"},
+	"internal/plugincheck": {"internal/config", "internal/pluginhost", "internal/secret"},
 	"internal/webhookedit": {"internal/config", "internal/rest"},
 
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},

@@ -1,37 +1,49 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/configtest"
+	"github.com/peanutsapp/peanuts-relay/internal/plugincheck"
+	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 )
 
 func (a *app) checkCommand() *cobra.Command {
 	var format string
+	var online bool
 	c := a.command(&cobra.Command{
 		Use:   "check [FILE]",
 		Short: "validates the configuration: everything that a start would need",
 		Long: `validates the configuration: everything that a start would need, references to
-secrets included, and runs the file's own tests. It changes nothing. Exit status 78
-when there is an error or a test does not hold; warnings do not count`,
-		Example: `peanuts-relay check
+secrets included. It starts the sink plugins that the file names, has them look at their
+settings and ends them, and runs the file's own tests. It changes nothing. With --online
+the plugins also ask the remote side, which may take a while, whether the settings work.
+Exit status 78 when there is an error or a test does not hold; warnings do not count`,
+		Example: `peanuts-relay check --online
 peanuts-relay check ./config.yaml --format json`,
 		Args: wantArgs(0, 1, "at most one file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf(cmd, "format", format, []string{"text", "json"}); err != nil {
 				return err
 			}
-			return a.check(args, format == "json")
+			return a.check(cmd.Context(), args, format == "json", online)
 		},
 	})
 	c.Flags().StringVar(&format, "format", "text", "`FORMAT` of the report: text or json")
+	c.Flags().BoolVar(&online, "online", false, "let plugins ask the remote side")
 	return c
 }
 
-func (a *app) check(args []string, asJSON bool) error {
+func (a *app) check(ctx context.Context, args []string, asJSON, online bool) error {
 	if len(args) > 0 {
 		a.configPath = args[0]
 	}
@@ -44,6 +56,9 @@ func (a *app) check(args []string, asJSON bool) error {
 	if cfg != nil {
 		tests = len(cfg.Tests)
 		configtest.Run(cfg, report, config.SeverityError)
+		if err := a.checkPlugins(ctx, cfg, report, online); err != nil {
+			return err
+		}
 	}
 	invalid := report.Err()
 	if asJSON {
@@ -83,4 +98,25 @@ func (a *app) check(args []string, asJSON bool) error {
 	}
 	fmt.Fprintf(a.Out, "%s %s%s\n", st.good("valid:"), path, more)
 	return nil
+}
+
+// pluginTime is how long all plugins together may take, as in a reload.
+const pluginTime = 30 * time.Second
+
+// checkPlugins has the plugins look at their settings, in a host that lives as long as
+// that takes.
+func (a *app) checkPlugins(ctx context.Context, cfg *config.Config, report *config.Report, online bool) (err error) {
+	if !slices.ContainsFunc(cfg.Webhooks(), func(w config.Webhook) bool { return w.Sink != config.SinkHTTP }) {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "peanuts-relay-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the plugins' sockets: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	host := pluginhost.New(pluginhost.Options{SocketDir: filepath.Join(dir, "sinks"), Version: a.version().Version})
+	ctx, cancel := context.WithTimeout(ctx, pluginTime)
+	defer cancel()
+	plugincheck.Run(ctx, host, cfg, report, online)
+	return host.Stop(ctx)
 }

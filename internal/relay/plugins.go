@@ -6,16 +6,25 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/plugincheck"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/secret"
+	"github.com/peanutsapp/peanuts-relay/sinks"
 )
+
+// bootPatience is how long the daemon's start waits for plugins, all together. Webhooks
+// of those that take longer are held until they are ready.
+const bootPatience = 5 * time.Second
 
 // socketDir is where the plugins' sockets are: beside the admin socket, whose lock
 // keeps a second daemon away.
-func socketDir(cfg *config.Config) string { return strings.TrimSuffix(cfg.Listen.Admin, ".sock") + "-sinks" }
+func socketDir(cfg *config.Config) string {
+	return strings.TrimSuffix(cfg.Listen.Admin, ".sock") + "-sinks"
+}
 
 func (r *relay) newHost() *pluginhost.Host {
 	return pluginhost.New(pluginhost.Options{Logger: r.log, SocketDir: socketDir(r.boot), Version: r.Version, Changed: func() {
@@ -38,6 +47,7 @@ func (w *webhook) openPlugin(ctx context.Context, cfg *config.Config, from sourc
 		Settings: []byte(w.SettingsJSON.Reveal()),
 		Secrets:  func(schema []byte) []secret.String { return plugincheck.Secrets(&w.Webhook, schema) },
 		Signer:   w.signer,
+		Helper:   sinks.Helper{ID: w.Helper.ID, Name: w.Helper.Name, Command: w.Helper.Command},
 		Patient:  from.patient,
 	})
 	for _, d := range diagnostics {

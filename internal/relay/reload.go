@@ -28,7 +28,7 @@ type prepared struct {
 func (r *relay) prepare(ctx context.Context, cfg *config.Config) (reload.Prepared, error) {
 	r.switching.Lock()
 	old := r.current.Load()
-	snap, err := assemble(ctx, cfg, old, sources{r.host, r.log, old.cfg == nil})
+	snap, err := r.assemble(ctx, cfg, old)
 	if err == nil {
 		err = snap.number(ctx, r.store.get())
 	}
@@ -43,6 +43,17 @@ func (r *relay) prepare(ctx context.Context, cfg *config.Config) (reload.Prepare
 		return nil, err
 	}
 	return &prepared{r, snap}, nil
+}
+
+// assemble does not let a plugin delay the daemon's start for long.
+func (r *relay) assemble(ctx context.Context, cfg *config.Config, old *snapshot) (*snapshot, error) {
+	first := old.cfg == nil
+	if first {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, bootPatience)
+		defer cancel()
+	}
+	return assemble(ctx, cfg, old, sources{r.host, r.log, first})
 }
 
 // Commit implements [reload.Prepared]. Lanes exist before events can be matched

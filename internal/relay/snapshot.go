@@ -45,7 +45,7 @@ type webhook struct {
 	hold   delivery.HoldReason
 	signer *signing.Signer
 	plugin *pluginhost.Instance // nil for the http sink
-	sink   dispatch.Sink // nil when a plugin refused its settings at the daemon's start
+	sink   dispatch.Sink        // nil when a plugin refused its settings at the daemon's start
 }
 
 // sources is what sinks are made of besides their configuration.
