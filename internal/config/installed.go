@@ -62,14 +62,13 @@ func (l *loader) one(name string, raw map[string]any) any {
 }
 
 func installedFiles(c *Config) []SinkFile {
-	const prefix = "peanuts-sink-"
 	files := slices.Clone(c.Sinks)
 	for n := range files {
-		files[n].Path = cmp.Or(files[n].Path, filepath.Join(c.Plugins.Dir, prefix+files[n].ID))
+		files[n].Path = cmp.Or(files[n].Path, filepath.Join(c.Plugins.Dir, pluginPrefix+files[n].ID))
 	}
-	found, _ := filepath.Glob(filepath.Join(c.Plugins.Dir, prefix+"*"))
+	found, _ := filepath.Glob(filepath.Join(c.Plugins.Dir, pluginPrefix+"*"))
 	for _, path := range found {
-		id := strings.TrimPrefix(filepath.Base(path), prefix)
+		id := strings.TrimPrefix(filepath.Base(path), pluginPrefix)
 		if idForm.MatchString(id) && !slices.ContainsFunc(files, func(f SinkFile) bool { return f.ID == id }) {
 			files = append(files, SinkFile{ID: id, Path: path})
 		}
