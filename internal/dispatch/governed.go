@@ -17,17 +17,9 @@ type BatchSink interface {
 	DeliverBatch(ctx context.Context, os []*delivery.Outbound, as []*delivery.Attempt)
 }
 
-// Limits is how a sink wants to be called. The zero value asks for nothing.
-type Limits struct {
-	Concurrency int           // calls at a time; 0 = as the target says; else the smaller of both
-	Batch       int           // deliveries in one call, of a BatchSink; less than 2 is one
-	BatchBytes  int           // bytes of payload in one call, one delivery excepted; 0, or more than 3 MiB, is 3 MiB
-	Linger      time.Duration // how long a call waits for deliveries after its first; at most a second
-	PerSecond   float64       // calls per second on average; 0 = no limit
-	Burst       int           // how many of them may come at once; 0 = 1
-	Ordered     bool          // deliveries of one entry one after the other, in the order of acceptance
-	State       bool          // the sink keeps something for each entry, see delivery.Outbound.EntryState
-}
+// Limits is how a sink wants to be called. It is a word of package delivery, so that
+// sinks can say it without knowing this package.
+type Limits = delivery.Limits
 
 // Governed is a Sink that cannot always be called. Both methods are called
 // often and under a lock: they answer at once from what is known, and call
@@ -49,7 +41,7 @@ const (
 )
 
 // bounded is limits as the dispatcher heeds them.
-func (m Limits) bounded(s *slot) Limits {
+func bounded(m Limits, s *slot) Limits {
 	if m.Batch < 1 || s.batch == nil {
 		m.Batch = 1
 	}
@@ -85,7 +77,7 @@ func (l *lane) govern(s *slot) {
 	if down != "" && l.terms.down == "" {
 		l.reset()
 	}
-	l.terms = terms{asked: true, down: down, limits: s.governed.Limits().bounded(s)}
+	l.terms = terms{asked: true, down: down, limits: bounded(s.governed.Limits(), s)}
 }
 
 // held is what the sink says at this moment.

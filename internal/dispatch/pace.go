@@ -15,7 +15,7 @@ type pace struct {
 
 // interval is the time that one call is worth, 0 without a limit; slack is how
 // far ahead of the rate calls may be.
-func (m *Limits) interval() (each, slack int64) {
+func interval(m *Limits) (each, slack int64) {
 	if !(m.PerSecond > 0) {
 		return 0, 0
 	}
@@ -26,7 +26,7 @@ func (m *Limits) interval() (each, slack int64) {
 
 // next is the relay time in ms from which a call may begin; 0 = at any time.
 func (p *pace) next(m *Limits) int64 {
-	each, slack := m.interval()
+	each, slack := interval(m)
 	if each == 0 {
 		return 0
 	}
@@ -36,13 +36,13 @@ func (p *pace) next(m *Limits) int64 {
 
 // spend notes a call that begins at a relay time in ms.
 func (p *pace) spend(m *Limits, now int64) {
-	if each, _ := m.interval(); each > 0 {
+	if each, _ := interval(m); each > 0 {
 		p.full = max(p.full, now*int64(time.Millisecond)) + each
 	}
 }
 
 // refund takes back the last spend: the call was not made.
 func (p *pace) refund(m *Limits) {
-	each, _ := m.interval()
+	each, _ := interval(m)
 	p.full -= each
 }

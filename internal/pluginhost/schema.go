@@ -65,6 +65,7 @@ func compileSchema(text []byte) (s *settingsSchema, err error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(nowhere{})
+	c.UseRegexpEngine(patterns())
 	if err := c.AddResource(schemaURL, doc); err != nil {
 		return nil, schemaError(err)
 	}

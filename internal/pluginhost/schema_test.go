@@ -93,6 +93,10 @@ func TestSchemasThatWouldCostTooMuchAreRefused(t *testing.T) {
 		fmt.Fprintf(&bomb, `"a%d":{"allOf":[{"$ref":"#/$defs/a%d"},{"$ref":"#/$defs/a%d"}]},`, n, n+1, n+1)
 	}
 	bomb.WriteString(`"a30":{}}}`)
+	var repeated strings.Builder
+	for n := range 100 {
+		fmt.Fprintf(&repeated, `"%da{800}":{},`, n)
+	}
 	for text, want := range map[string]string{
 		`{`:                "it is not JSON",
 		`true`:             "it is no JSON object",
@@ -111,6 +115,8 @@ func TestSchemasThatWouldCostTooMuchAreRefused(t *testing.T) {
 		`{"description":"` + strings.Repeat("a", maxSchema) + `"}`:     "at most 65536 are read",
 		`{"enum":[` + strings.Repeat("1,", maxSchemaParts) + `1]}`:     "it is too large: at most 5000 values in 40 levels",
 		strings.Repeat(`{"not":`, 60) + "{}" + strings.Repeat("}", 60): "it is too large: at most 5000 values in 40 levels",
+		`{"pattern":"((a{10}){10}){100}"}`:                             "it is no JSON Schema: at /pattern: it is not of the format regex",
+		`{"patternProperties":{` + repeated.String() + `"x":true}}`:    "it is no JSON Schema: at /patternProperties: the name",
 		bomb.String(): "too large once its references are followed",
 	} {
 		s, err := compileSchema([]byte(text))
