@@ -307,7 +307,7 @@ func (b *binary) logReady(r *run) {
 // logDown says what a failure means and what the operator can do.
 func (b *binary) logDown(served, suspended, wanted bool, recent int, next time.Time) {
 	b.mu.Lock()
-	last, state := b.history.last, b.state
+	last, state, used := b.history.last, b.state, len(b.instances) > 0
 	b.mu.Unlock()
 	log := b.host.log.With("sink", b.file.Sink, "path", b.file.Path, "err", last)
 	switch {
@@ -318,6 +318,8 @@ func (b *binary) logDown(served, suspended, wanted bool, recent int, next time.T
 			"ends", recent, "within", b.host.times.Window, "next_start", next)
 	case state == StateSuspended:
 		log.Warn("a suspended sink plugin still cannot run; replace or repair it, then reload", "next_start", next)
+	case !used:
+		log.Warn("a sink plugin that no webhook uses yet cannot be started")
 	case served:
 		log.Warn("a sink plugin ended and is started again; its webhooks are held meanwhile", "ends", recent, "next_start", next)
 	default:
