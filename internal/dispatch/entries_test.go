@@ -131,6 +131,7 @@ func TestOneOfAnEntryIsInFlightAndTheOthersAreKeptWithoutWriting(t *testing.T) {
 		w.d.Start()
 		seqs := w.store.accept(40, 1)
 		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
 		if n := w.recv.most["test.w1"]; n != 4 {
 			t.Errorf("%d in flight at once, want one of each of 4 entries", n)
 		}
@@ -138,6 +139,7 @@ func TestOneOfAnEntryIsInFlightAndTheOthersAreKeptWithoutWriting(t *testing.T) {
 			t.Errorf("the last waits for %d, want %d", head, seqs[3])
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if w.store.parked != 0 {
 			t.Errorf("%d were parked", w.store.parked)
 		}
