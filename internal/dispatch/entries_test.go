@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,11 +236,11 @@ func TestOrderThatIsSwitchedOffLetsTheFollowersGo(t *testing.T) {
 func TestAnOperatorRetriesAndDropsWithinAnEntry(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
 		var got heard
-		up := false
+		var up atomic.Bool
 		w.store.entries = 1
 		w.d.Apply([]*Target{orderly(1, 4, w.recv.sink("a", func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
 			got.note(o)
-			if !up {
+			if !up.Load() {
 				down(ctx, o, a)
 				return
 			}
@@ -261,7 +262,7 @@ func TestAnOperatorRetriesAndDropsWithinAnEntry(t *testing.T) {
 		}
 		must(w.d.Drop(t.Context(), 1, 1))
 		time.Sleep(time.Second)
-		up = true
+		up.Store(true)
 		must(w.d.Retry(t.Context(), 1, 3)) // the head, which waits for its retry
 		time.Sleep(time.Second)
 		if want := []uint64{1, 3, 3, 4}; !slices.Equal(got.of("entry-0"), want) {
