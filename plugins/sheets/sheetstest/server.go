@@ -12,6 +12,7 @@ package sheetstest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -188,7 +189,11 @@ func (d direct) RoundTrip(req *http.Request) (resp *http.Response, err error) {
 		}
 	}()
 	w := httptest.NewRecorder()
-	d.s.ServeHTTP(w, req)
+	served := req.Clone(req.Context())
+	if served.Body == nil {
+		served.Body = http.NoBody // as a server has it
+	}
+	d.s.ServeHTTP(w, served)
 	if err := req.Context().Err(); err != nil {
 		return nil, err
 	}
@@ -220,6 +225,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	what := s.begin(op)
 	switch what {
 	case HangBefore:
+		_, _ = io.Copy(io.Discard, r.Body) // with a body left to read, nobody would notice that the client has gone
 		s.record(op, 0)
 		<-r.Context().Done()
 		return
