@@ -11,8 +11,13 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 )
 
-// atOnce is how many instances are configured at the same time.
-const atOnce = 8
+const (
+	// atOnce is how many instances are configured at the same time.
+	atOnce = 8
+	// retryConfigure is how long the first retry of a failed call waits. The wait doubles
+	// each time, up to Times.Probe.
+	retryConfigure = 15 * time.Second
+)
 
 // unconfigured lists the instances that this process does not know yet.
 func (b *binary) unconfigured(r *run) (todo []*Instance) {
@@ -143,12 +148,13 @@ func (b *binary) configure(ctx context.Context, r *run, i *Instance, log bool) (
 		switch {
 		case err != nil && r.gone():
 		case err != nil:
-			i.trouble, i.next = err.Error(), time.Now().Add(b.host.times.Probe)
+			i.trouble, i.next = err.Error(), time.Now().Add(min(retryConfigure<<min(i.tries, 10), b.host.times.Probe))
+			i.tries++
 		case hasError(found):
 			i.refused, i.next = summary(found), time.Now().Add(b.host.times.Probe)
 			i.crashes = 0
 		default:
-			i.on, i.crashes = r, 0
+			i.on, i.crashes, i.tries = r, 0, 0
 		}
 	})
 	if closed && err == nil {
@@ -181,6 +187,14 @@ func (b *binary) callConfigure(ctx context.Context, r *run, i *Instance, found [
 		return found, b.callError(r, "the configuration of webhook "+i.opts.Webhook, err)
 	}
 	return append(found, b.diagnostics(resp.GetDiagnostics())...), nil
+}
+
+// configureSoon has the supervisor configure an instance beside its other work.
+func (b *binary) configureSoon(i *Instance) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i.trouble, i.tries, i.next = "", 0, time.Now()
+	b.poke()
 }
 
 // configureLate tries those instances again whose time has come, beside the supervisor.
@@ -226,7 +240,7 @@ func (b *binary) logInstance(i *Instance) {
 	case refused != "":
 		log.Error("a webhook is held: its sink plugin refuses the settings; correct them and reload", "err", refused)
 	case trouble != "":
-		log.Warn("a webhook is held: its sink plugin could not be configured; that is tried again", "err", trouble, "every", b.host.times.Probe)
+		log.Warn("a webhook is held: its sink plugin could not be configured; that is tried again", "err", trouble)
 	default:
 		log.Info("a webhook is no longer held: its sink plugin takes the settings")
 	}

@@ -44,6 +44,7 @@ type Instance struct {
 	busy    bool      // a call of Configure is under way
 	refused string    // why the plugin does not take the settings; "" = it does, or was not asked
 	trouble string    // why the call failed; "" = it did not
+	tries   int       // calls that failed, one after the other
 	next    time.Time // of the next try in the same process; zero = none
 	crashes int       // of the process while this was being configured
 	logged  string
@@ -84,12 +85,18 @@ func (h *Host) Open(ctx context.Context, o InstanceOptions) (*Instance, []Diagno
 	found, err := b.configure(ctx, r, i, false)
 	switch {
 	case err != nil && o.Patient:
+		if ctx.Err() != nil {
+			b.configureSoon(i) // the caller's time was over, not the plugin's
+			return i, nil, nil
+		}
 		b.logInstance(i)
 		b.giveUp(r, err)
 		return i, nil, nil
 	case err != nil:
 		i.Close()
-		b.giveUp(r, err)
+		if ctx.Err() == nil {
+			b.giveUp(r, err)
+		}
 		return nil, nil, fmt.Errorf("sink plugin %s: %w", o.File.Sink, err)
 	case hasError(found):
 		i.Close()

@@ -44,7 +44,14 @@ type life struct {
 	crashes              atomic.Int64
 	wg                   sync.WaitGroup
 	mu                   sync.Mutex
-	open                 []*Instance
+	open                 []*used
+}
+
+// used is an instance and those who deliver through it: the dispatcher closes it after
+// the last of them.
+type used struct {
+	*Instance
+	by sync.WaitGroup
 }
 
 func (l *life) version(n int) *version {
@@ -88,7 +95,7 @@ func (l *life) play(steps []step) {
 		if i.Held() != "" {
 			l.Errorf("%s is held (%s) long after all is well: %s; %+v", i.id, i.Held(), i.why(), l.host.Status())
 		}
-		if a := deliverOne(l.Context(), i, outbound("last")); a.Outcome != delivery.Delivered {
+		if a := deliverOne(l.Context(), i.Instance, outbound("last")); a.Outcome != delivery.Delivered {
 			l.Errorf("%s does not deliver: %s %s", i.id, a.Outcome, a.Error)
 		}
 		i.Close()
@@ -109,7 +116,7 @@ func (l *life) take(s step, n int) {
 		}
 		if i != nil {
 			l.mu.Lock()
-			l.open = append(l.open, i)
+			l.open = append(l.open, &used{Instance: i})
 			l.mu.Unlock()
 		}
 	case "inspect":
@@ -121,7 +128,7 @@ func (l *life) take(s step, n int) {
 		}
 	case "close":
 		l.mu.Lock()
-		var i *Instance
+		var i *used
 		if len(l.open) > 0 {
 			k := s.which % len(l.open)
 			i = l.open[k]
@@ -129,6 +136,7 @@ func (l *life) take(s step, n int) {
 		}
 		l.mu.Unlock()
 		if i != nil {
+			i.by.Wait()
 			i.Close()
 		}
 	case "crash":
@@ -158,7 +166,9 @@ func (l *life) deliver(s step) {
 		return
 	}
 	i := l.open[s.which%len(l.open)]
+	i.by.Add(1)
 	l.mu.Unlock()
+	defer i.by.Done()
 	os, as := outbounds(1 + s.which)
 	if s.do == "suspect" {
 		os[0].Crashes = 1

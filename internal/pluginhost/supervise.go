@@ -194,6 +194,7 @@ func (b *binary) serve(r *run) error {
 			}
 			b.configureLate(r)
 		case <-b.wake:
+			b.configureLate(r)
 		case <-idle.C:
 		}
 	}

@@ -508,6 +508,56 @@ func TestAPluginThatHangsInConfigureIsKilledUnlessItServesOthers(t *testing.T) {
 	})
 }
 
+func TestAPatientOpenGoesOnWithoutItsCaller(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.disk.put(path, &version{name: "fake", on: func(ctx context.Context, _ *fakeChild, call string, _ any) (any, error) {
+			if call == "describe" || call == "configure" {
+				select {
+				case <-time.After(3 * time.Second):
+				case <-ctx.Done():
+				}
+			}
+			return nil, nil
+		}})
+		for _, during := range []string{"the start", "its own configuration"} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			i, _, err := r.host.Open(ctx, InstanceOptions{File: file(), Webhook: "a.b", Patient: true})
+			cancel()
+			if err != nil || i.Held() != delivery.HoldPluginDown {
+				t.Fatalf("during %s: %v, held %q", during, err, i.Held())
+			}
+			time.Sleep(10 * time.Second)
+			if i.Held() != "" || r.disk.started() != 1 {
+				t.Errorf("during %s: held %q, %d processes: %s", during, i.Held(), r.disk.started(), i.why())
+			}
+		}
+	})
+}
+
+func TestACallOfConfigureThatFailedIsTriedAgainSoon(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		var hang atomic.Bool
+		r.disk.put(path, &version{name: "fake", on: func(ctx context.Context, _ *fakeChild, call string, req any) (any, error) {
+			if c, ok := req.(*sinkpb.ConfigureRequest); ok && hang.Load() && c.GetWebhook() == "a.b" {
+				<-ctx.Done()
+			}
+			return nil, nil
+		}})
+		r.openWebhook(InstanceOptions{Webhook: "c.d"})
+		hang.Store(true)
+		i := r.openWebhook(InstanceOptions{Webhook: "a.b", Patient: true})
+		time.Sleep(5 * time.Minute)
+		if s := r.host.Status()[0]; i.Held() != delivery.HoldPluginDown || len(s.Refused) != 1 || !strings.Contains(s.Refused[0].Reason, "did not answer in time") {
+			t.Errorf("held %q, status %+v", i.Held(), s)
+		}
+		hang.Store(false)
+		time.Sleep(6 * time.Minute)
+		if i.Held() != "" || r.disk.started() != 1 {
+			t.Errorf("held %q, %d processes", i.Held(), r.disk.started())
+		}
+	})
+}
+
 func TestStopEndsWhateverStateAPluginIsIn(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.disk.put(path, &version{name: "fake", on: func(ctx context.Context, _ *fakeChild, call string, _ any) (any, error) {
