@@ -152,5 +152,5 @@ func title(name string) string {
 	if !utf8.ValidString(name) {
 		name = strings.ToValidUTF8(name, "\uFFFD")
 	}
-	return sinks.Truncate(strings.TrimSpace(name), 200)
+	return sinks.Truncate(strings.TrimSpace(name), maxTitle)
 }

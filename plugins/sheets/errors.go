@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,14 +52,10 @@ func (e *outdated) Error() string { return e.last.Error() }
 func (e *outdated) Unwrap() error { return e.last }
 
 // quotaPause is how long nothing is sent after Google said that the quota is used up:
-// a minute, after which it has refilled, and up to a quarter of it so that several
-// programs with one account do not come back at once.
+// as long as the answer says, else a minute, after which it has refilled, and up to a
+// quarter of it so that several programs with one account do not come back at once.
 func quotaPause(h http.Header) time.Duration {
-	pause := time.Minute + rand.N(15*time.Second)
-	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil {
-		pause = max(pause, min(time.Duration(n)*time.Second, time.Hour))
-	}
-	return pause
+	return cmp.Or(retryAfter(h), time.Minute+rand.N(15*time.Second))
 }
 
 // verdict is what an error of a call means. It holds no part of a key or a token.

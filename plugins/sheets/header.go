@@ -14,10 +14,13 @@ const (
 	colDeleted  = "_deleted"
 )
 
-// maxColumns is how many columns a tab may have. A sender that invents field names
-// would widen the sheet up to Google's limit of cells, and slow everybody down long
-// before.
-const maxColumns = 1000
+// maxColumns is how many columns the relay makes in a tab. A sender that invents field
+// names would widen the sheet up to Google's limit of cells. With maxTitle it also keeps
+// small what is noted at columns, for which Google has a limit too.
+const (
+	maxColumns = 200
+	maxTitle   = 100 // runes
+)
 
 // column is one column of the header.
 type column struct {
@@ -92,7 +95,18 @@ func (h *header) need(name string, taken map[int]value) int {
 	return h.add(column{title: name, made: name, added: true})
 }
 
-// added is where the added columns begin; they are the last ones.
+// tooMany reports whether the relay would have made more columns than it may.
+func (h *header) tooMany() bool {
+	n := 0
+	for _, c := range h.columns {
+		if c.made != "" {
+			n++
+		}
+	}
+	return n > maxColumns
+}
+
+// firstAdded is where the added columns begin; they are the last ones.
 func (h *header) firstAdded() int {
 	i := slices.IndexFunc(h.columns, func(c column) bool { return c.added })
 	if i < 0 {

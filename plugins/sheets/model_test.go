@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -232,15 +233,16 @@ func TestTheSheetIsWhatTheModelSays(t *testing.T) {
 			kinds := rapid.SampledFrom([]string{sinks.Created, sinks.Updated, sinks.Updated, sinks.Deleted, "payment.failed"})
 			values := rapid.SampledFrom([]string{`1`, `"=A1"`, `"007"`, `null`, `true`, `12345678901234567890`, `{"x":[1]}`, `"text"`})
 			for i := range n {
-				data := "{"
+				var data strings.Builder
+				data.WriteString("{")
 				for j, name := range []string{"alpha", "beta", "gamma"} {
 					if rapid.Bool().Draw(rt, name) {
-						data += fmt.Sprintf("%q:%s,", name, values.Draw(rt, fmt.Sprint("value", j)))
+						data.WriteString(fmt.Sprintf("%q:%s,", name, values.Draw(rt, fmt.Sprint("value", j))))
 					}
 				}
-				data += fmt.Sprintf(`"n":%d}`, i)
+				data.WriteString(fmt.Sprintf(`"n":%d}`, i))
 				entry := rapid.SampledFrom([]string{"a", "b", "007", "=e", "12345678901234567890"}).Draw(rt, "entry")
-				r.queue = append(r.queue, event(i+1, kinds.Draw(rt, "kind"), entry, data))
+				r.queue = append(r.queue, event(i+1, kinds.Draw(rt, "kind"), entry, data.String()))
 			}
 			for i := range r.queue { // they overtake each other a little, and some come twice
 				j := min(len(r.queue)-1, i+rapid.IntRange(0, 3).Draw(rt, "overtakes"))

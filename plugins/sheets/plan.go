@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/peanutsapp/peanuts-relay/sinks"
@@ -124,9 +125,7 @@ func (p *plan) write(d *sinks.Delivery, r *row, message string) step {
 	if r.cells == nil {
 		r.cells = map[int]value{}
 	}
-	for at, v := range cells {
-		r.cells[at] = v
-	}
+	maps.Copy(r.cells, cells)
 	p.stamp(r, d)
 	return step{message: message, wrote: true}
 }

@@ -30,15 +30,15 @@ type process struct {
 	copied chan struct{}
 }
 
-func start(t *testing.T) *process {
+func start(t *testing.T, path string) *process {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sheets") // short: sockets have names of at most 108 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := &process{cmd: exec.Command(os.Args[0]), copied: make(chan struct{})}
-	p.cmd.Env = []string{playPlugin + "=1", sinks.MagicCookieKey + "=" + sinks.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR=" + dir}
+	p := &process{cmd: exec.Command(path), copied: make(chan struct{})}
+	p.cmd.Env = []string{sinks.MagicCookieKey + "=" + sinks.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_UNIX_SOCKET_DIR=" + dir}
 	if _, err := p.cmd.StdinPipe(); err != nil { // its end is the end of the process
 		t.Fatal(err)
 	}
@@ -121,6 +121,7 @@ func TestKillingTheProcessLosesAndRepeatsNothing(t *testing.T) {
 	server := httptest.NewServer(google)
 	defer server.Close()
 
+	path := installed(t)
 	m := &model{onDelete: remove, rows: map[string]*modelRow{}}
 	n := 0
 	for round, what := range []sheetstest.Failure{sheetstest.HangAfter, sheetstest.HangBefore, ""} {
@@ -132,7 +133,7 @@ func TestKillingTheProcessLosesAndRepeatsNothing(t *testing.T) {
 			ds = append(ds, d)
 			m.apply(d)
 		}
-		p := start(t)
+		p := start(t, path)
 		p.configure(t, server.URL)
 		if what != "" {
 			before := len(google.Calls(sheetstest.Write))
@@ -152,7 +153,7 @@ func TestKillingTheProcessLosesAndRepeatsNothing(t *testing.T) {
 			if err := <-failed; err == nil {
 				t.Fatal("a process that was killed answered")
 			}
-			p = start(t)
+			p = start(t, path)
 			p.configure(t, server.URL)
 		}
 		results, err := p.deliver(t, ds)

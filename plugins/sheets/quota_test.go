@@ -30,23 +30,23 @@ func TestTheLimiterAllowsSixtyInAnyMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		for i := range perMinute {
-			if wait := l.take(); wait != 0 {
+			if wait := l.take(perMinute); wait != 0 {
 				t.Fatalf("place %d: wait %v", i, wait)
 			}
 			time.Sleep(500 * time.Millisecond)
 		}
-		if wait := l.take(); wait != 30*time.Second {
+		if wait := l.take(perMinute); wait != 30*time.Second {
 			t.Errorf("wait %v, want 30 s, until the first is a minute old", wait)
 		}
 		time.Sleep(30 * time.Second)
-		if wait := l.take(); wait != 0 {
+		if wait := l.take(perMinute); wait != 0 {
 			t.Errorf("wait %v", wait)
 		}
-		if wait := l.take(); wait != 500*time.Millisecond {
+		if wait := l.take(perMinute); wait != 500*time.Millisecond {
 			t.Errorf("wait %v, want 500 ms", wait)
 		}
 		l.pause(90 * time.Second)
-		if wait := l.full(); wait != 90*time.Second {
+		if wait := l.full(perMinute); wait != 90*time.Second {
 			t.Errorf("wait %v after a pause", wait)
 		}
 		if l.idle() {
@@ -161,5 +161,36 @@ func TestOneWriterAtATimeForASpreadsheet(t *testing.T) {
 			t.Errorf("it waited %v only", waited)
 		}
 		wg.Wait()
+	})
+}
+
+func TestWebhooksOfDifferentSpreadsheetsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.open(), w.open(func(s *Settings) { s.Spreadsheet = "1another-one-that-there-is-not" })
+		w.google.Fail(sheetstest.Write, sheetstest.HangBefore)
+		var wg sync.WaitGroup
+		wg.Go(func() { want(t, a, sinks.OutcomeRetry, event(1, sinks.Created, "a", `{}`)) })
+		time.Sleep(time.Second)
+		begin := time.Now()
+		want(t, b, sinks.OutcomeMisconfigured, event(2, sinks.Created, "a", `{}`)) // asked, and not found
+		if waited := time.Since(begin); waited != 0 {
+			t.Errorf("it waited %v", waited)
+		}
+		wg.Wait()
+	})
+}
+
+func TestAProjectWithALargerQuotaCanUseIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.google.LimitCalls(1000)
+		s := w.open(func(s *Settings) { s.CallsPerMinute = 100 })
+		n := 1
+		for ; send(t, s, event(n, sinks.Created, fmt.Sprint("e", n), `{}`))[0].Outcome == sinks.OutcomeDelivered; n++ {
+		}
+		if reads := len(w.google.Calls(sheetstest.Read)); reads != 100 {
+			t.Errorf("%d reads, want 100", reads)
+		}
 	})
 }

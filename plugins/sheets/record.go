@@ -72,9 +72,9 @@ func (r recorder) cells(h *header, d *sinks.Delivery) (map[int]value, error) {
 			}
 		}
 	}
-	if len(h.columns) > maxColumns {
+	if len(h.columns) > before && h.tooMany() {
 		h.cutTo(before)
-		return nil, sinks.Reject("too_many_columns", fmt.Errorf("the tab would get more than %d columns; choose some with the setting columns", maxColumns))
+		return nil, sinks.Reject("too_many_columns", fmt.Errorf("the tab would get more than %d columns of the relay; choose some with the setting columns", maxColumns))
 	}
 	return out, nil
 }

@@ -28,13 +28,14 @@ const (
 
 // Settings are what an operator writes under `settings:`.
 type Settings struct {
-	Spreadsheet string            `json:"spreadsheet" required:"true" minLength:"1" description:"id or address of the spreadsheet" example:"https://docs.google.com/spreadsheets/d/1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgvE2upms/edit"`
-	Tab         string            `json:"tab" required:"true" minLength:"1" maxLength:"100" description:"name of the tab, made when it is missing" example:"Expenses"`
-	Credentials sinks.Secret      `json:"credentials" required:"true" description:"the JSON key of a service account, as Google gave it" example:"${file:/etc/peanuts-relay/google.json}"`
-	Columns     map[string]string `json:"columns" description:"which column gets which field of the entry; without it there is a column for every field"`
-	OnDelete    string            `json:"on_delete" enum:"keep,mark,remove" default:"remove" description:"what a deleted entry does to its row"`
-	OnUpdate    string            `json:"on_update" enum:"upsert,append" default:"upsert" description:"whether an event changes the row of its entry or adds one"`
-	BaseURL     sinks.URL         `json:"base_url" description:"where the Sheets API is; for tests and proxies"`
+	Spreadsheet    string            `json:"spreadsheet" required:"true" minLength:"1" description:"id or address of the spreadsheet" example:"https://docs.google.com/spreadsheets/d/1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgvE2upms/edit"`
+	Tab            string            `json:"tab" required:"true" minLength:"1" maxLength:"100" description:"name of the tab, made when it is missing" example:"Expenses"`
+	Credentials    sinks.Secret      `json:"credentials" required:"true" description:"the JSON key of a service account, as Google gave it" example:"${file:/etc/peanuts-relay/google.json}"`
+	Columns        map[string]string `json:"columns" description:"which column gets which field of the entry; without it there is a column for every field"`
+	OnDelete       string            `json:"on_delete" enum:"keep,mark,remove" default:"remove" description:"what a deleted entry does to its row"`
+	OnUpdate       string            `json:"on_update" enum:"upsert,append" default:"upsert" description:"whether an event changes the row of its entry or adds one"`
+	CallsPerMinute int               `json:"calls_per_minute" minimum:"1" maximum:"6000" default:"60" description:"Google's quota of the account: how many reads, and how many writes, it may do in a minute"`
+	BaseURL        sinks.URL         `json:"base_url" description:"where the Sheets API is; for tests and proxies"`
 }
 
 // Validate finds what the schema cannot. Online it opens the spreadsheet and asks for a

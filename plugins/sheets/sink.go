@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ type sink struct {
 	settings Settings
 	name     string // of the tab
 	client   *client
-	account  *account
+	writes   quota
 	book     *book
 	leave    func()
 	record   recorder
@@ -32,10 +33,11 @@ func open(_ context.Context, web *http.Client, all *shared, s Settings) (*sink, 
 	}
 	a, b, leave := all.join(c.email, c.address)
 	name := strings.TrimSpace(s.Tab)
+	perMinute := cmp.Or(s.CallsPerMinute, perMinute)
 	return &sink{
-		settings: s, name: name, client: c, account: a, book: b, leave: leave,
+		settings: s, name: name, client: c, writes: quota{&a.writes, perMinute}, book: b, leave: leave,
 		record: newRecorder(s.Columns),
-		reader: &reader{client: c, quota: &a.reads, name: name},
+		reader: &reader{client: c, quota: quota{&a.reads, perMinute}, name: name},
 	}, nil
 }
 
@@ -115,8 +117,8 @@ func (s *sink) write(ctx context.Context, ds []*sinks.Delivery, out []sinks.Resu
 		}
 		return err
 	}
-	if wait := s.account.writes.full(); wait > 0 {
-		return fail(sinks.RateLimited(wait, fmt.Errorf("google's quota of %s is used up for this minute", s.client.email)))
+	if wait := s.writes.full(s.writes.perMinute); wait > shortWait {
+		return fail(s.client.usedUp(wait)) // no need to read
 	}
 	t, err := s.reader.read(ctx)
 	if err != nil {
@@ -134,7 +136,7 @@ func (s *sink) write(ctx context.Context, ds []*sinks.Delivery, out []sinks.Resu
 		}
 	}
 	if requests := p.requests(s.name); len(requests) > 0 {
-		_, err := call(&s.account.writes, s.client, func() (*sheets.Request, error) { return nil, s.client.update(ctx, requests) })
+		_, err := call(ctx, s.writes, s.client, func() (*sheets.Request, error) { return nil, s.client.update(ctx, requests) })
 		if err != nil {
 			return fail(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/api/sheets/v4"
 
@@ -38,7 +39,7 @@ type table struct {
 // reader reads one tab, and remembers where its columns are.
 type reader struct {
 	client *client
-	quota  *limiter
+	quota  quota
 	name   string
 
 	layout *layout // as of the last read; nil = to be looked up
@@ -76,10 +77,39 @@ func (r *reader) read(ctx context.Context) (*table, error) {
 	return nil, sinks.Retry(codeChanged, 0, errors.New("the columns of the tab keep changing"))
 }
 
+// quota is one of an account's, as the settings of one webhook have it.
+type quota struct {
+	*limiter
+	perMinute int
+}
+
+// enter takes a place, and waits for one that is free in a moment.
+func (q quota) enter(ctx context.Context, c *client) error {
+	for {
+		wait := q.take(q.perMinute)
+		switch {
+		case wait == 0:
+			return nil
+		case wait > shortWait:
+			return c.usedUp(wait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return c.usedUp(wait)
+		}
+	}
+}
+
+// usedUp is the outcome while there is no place.
+func (c *client) usedUp(wait time.Duration) error {
+	return sinks.RateLimited(wait, fmt.Errorf("google's quota of %s is used up for this minute", c.email))
+}
+
 // call keeps to the quota.
-func call[T any](q *limiter, c *client, f func() (T, error)) (T, error) {
-	if wait := q.take(); wait > 0 {
-		return *new(T), sinks.RateLimited(wait, fmt.Errorf("google's quota of %s is used up for this minute", c.email))
+func call[T any](ctx context.Context, q quota, c *client, f func() (T, error)) (T, error) {
+	if err := q.enter(ctx, c); err != nil {
+		return *new(T), err
 	}
 	out, err := f()
 	if err == nil {
@@ -94,7 +124,7 @@ func call[T any](q *limiter, c *client, f func() (T, error)) (T, error) {
 
 // locate finds the tab: by what the relay noted at it, else by its name.
 func (r *reader) locate(ctx context.Context) (*layout, error) {
-	tabs, err := call(r.quota, r.client, func() ([]*sheets.Sheet, error) { return r.client.tabs(ctx) })
+	tabs, err := call(ctx, r.quota, r.client, func() ([]*sheets.Sheet, error) { return r.client.tabs(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +201,7 @@ func (r *reader) fetch(ctx context.Context, l *layout) (*table, error) {
 			known = append(known, at)
 		}
 	}
-	values, err := call(r.quota, r.client, func() ([]*sheets.ValueRange, error) { return r.client.values(ctx, l.table.tab, known) })
+	values, err := call(ctx, r.quota, r.client, func() ([]*sheets.ValueRange, error) { return r.client.values(ctx, l.table.tab, known) })
 	if err != nil {
 		return nil, err
 	}

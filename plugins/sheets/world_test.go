@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,12 +17,10 @@ import (
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
-// playPlugin makes the test binary the plugin, for tests that kill it.
-const playPlugin = "PEANUTS_TEST_PLAY_SHEETS"
-
+// TestMain lets the test binary be the plugin too, under the plugin's name.
 func TestMain(m *testing.M) {
-	if os.Getenv(playPlugin) != "" {
-		sinks.Serve(New())
+	if filepath.Base(os.Args[0]) == program {
+		main()
 	}
 	goleak.VerifyTestMain(m)
 }

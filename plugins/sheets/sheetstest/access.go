@@ -149,7 +149,7 @@ func (s *Server) admit(op Op, id string, serve func(*http.Request) (any, *failur
 		if op == Write {
 			metric, limit = "Write requests", "WriteRequestsPerMinutePerUser"
 		}
-		if !s.spend(string(op)+" "+g.email, s.limit, now) || !s.spend(string(op), 300, now) {
+		if !s.spend(string(op)+" "+g.email, s.limit, now) || !s.spend(string(op), s.project, now) {
 			return nil, exhausted(metric, limit)
 		}
 		role := s.roles[g.email]

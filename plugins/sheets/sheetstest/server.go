@@ -84,6 +84,7 @@ type Server struct {
 	used     map[string][]time.Time // by quota
 	calls    []Call
 	limit    int // reads and writes a minute and user
+	project  int // and of all users of a project
 }
 
 type grant struct {
@@ -98,7 +99,7 @@ const ID = "1sheetstest-0123456789_abcdefghijklmnopqrstuv"
 // shares. now is its clock.
 func New(now func() time.Time) *Server {
 	return &Server{
-		now: now, id: ID, roles: map[string]Role{}, cells: 10_000_000, limit: 60,
+		now: now, id: ID, roles: map[string]Role{}, cells: 10_000_000, limit: 60, project: 300,
 		book:     &workbook{tabs: []*tab{newTab(0, "Sheet1", 1000, 26)}},
 		tokens:   map[string]grant{},
 		failures: map[Op][]Failure{},
@@ -132,6 +133,13 @@ func (s *Server) LimitCalls(perMinute int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limit = perMinute
+}
+
+// LimitProject changes the quota of all users together.
+func (s *Server) LimitProject(perMinute int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.project = perMinute
 }
 
 // Poison is a text that makes a request invalid when a cell holds it.
