@@ -101,7 +101,7 @@ var errDown = errors.New("the plugin is not ready")
 // call that would have less than half of its time left is not made.
 func (i *Instance) begin(ctx context.Context, alone bool) (*run, error) {
 	r := i.terms.Load().run
-	if r == nil || r.gone() {
+	if r == nil {
 		return nil, errDown
 	}
 	began := time.Now()

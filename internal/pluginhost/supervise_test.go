@@ -534,6 +534,59 @@ func TestAPatientOpenGoesOnWithoutItsCaller(t *testing.T) {
 	})
 }
 
+func TestAnInstanceThatComesDuringAStartIsConfiguredBeforeItsEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.disk.put(path, &version{name: "fake", on: func(_ context.Context, _ *fakeChild, call string, _ any) (any, error) {
+			if call == "configure" {
+				time.Sleep(3 * time.Second)
+			}
+			return nil, nil
+		}})
+		first := r.openWebhook(InstanceOptions{Webhook: "a.b"})
+		r.only().crash()
+		time.Sleep(2 * time.Second) // the first is being configured in the next process
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		second, _, err := r.host.Open(ctx, InstanceOptions{File: file(), Webhook: "c.d", Patient: true})
+		if err != nil || r.state() != StateStarting {
+			t.Fatalf("%v, %s", err, r.state())
+		}
+		time.Sleep(3 * time.Second)
+		if r.state() != StateStarting || first.Held() == "" {
+			t.Errorf("%s, held %q although the second is not configured", r.state(), first.Held())
+		}
+		time.Sleep(3 * time.Second)
+		if first.Held() != "" || second.Held() != "" {
+			t.Errorf("held %q and %q", first.Held(), second.Held())
+		}
+	})
+}
+
+func TestAProcessThatIsEndingIsNotUsedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.disk.put(path, &version{name: "fake", on: func(_ context.Context, _ *fakeChild, call string, _ any) (any, error) {
+			if call == "close" {
+				time.Sleep(4 * time.Second) // longer than the process is kept for
+			}
+			return nil, nil
+		}})
+		r.host.times.Linger = 2 * time.Second
+		r.openWebhook(InstanceOptions{}).Close()
+		time.Sleep(3 * time.Second)
+		if r.state() != StateDraining {
+			t.Fatalf("%s", r.state())
+		}
+		i := r.openWebhook(InstanceOptions{})
+		if s := r.host.Status(); len(s) != 2 || s[0].State != StateDraining || s[1].State != StateReady {
+			t.Errorf("status %+v", s)
+		}
+		time.Sleep(time.Minute)
+		if i.Held() != "" || r.state() != StateReady || r.disk.started() != 2 {
+			t.Errorf("held %q, %s, %d processes", i.Held(), r.state(), r.disk.started())
+		}
+	})
+}
+
 func TestACallOfConfigureThatFailedIsTriedAgainSoon(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		var hang atomic.Bool

@@ -584,12 +584,12 @@ func TestZooAReplacedFileIsTakenOverWithoutAGap(t *testing.T) {
 	}
 	next := c.open(f, "a.b", nil)
 	p.Release()
-	versions := ""
+	var versions strings.Builder
 	for _, s := range c.host.Status() {
-		versions += s.Version + " "
+		versions.WriteString(s.Version + " ")
 	}
-	if versions != "1.0.0 2.0.0 " || p.Description().Version != "2.0.0" || next.Limits().Batch != 50 {
-		t.Errorf("versions %s, %+v, limits %+v", versions, p.Description(), next.Limits())
+	if versions.String() != "1.0.0 2.0.0 " || p.Description().Version != "2.0.0" || next.Limits().Batch != 50 {
+		t.Errorf("versions %s, %+v, limits %+v", versions.String(), p.Description(), next.Limits())
 	}
 	for _, i := range []*Instance{old, next} {
 		if a := attempt(i, outbound("2"), patience); a.Outcome != delivery.Delivered {
