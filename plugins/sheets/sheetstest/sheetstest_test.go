@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -44,9 +45,7 @@ func newCaller(t *testing.T) *caller {
 func (c *caller) grant(changed map[string]any) (int, map[string]any) {
 	c.t.Helper()
 	claims := map[string]any{"iss": someone, "scope": scope, "aud": "http://sheets.test/token", "iat": c.now.Unix(), "exp": c.now.Add(time.Hour).Unix()}
-	for k, v := range changed {
-		claims[k] = v
-	}
+	maps.Copy(claims, changed)
 	enc := func(v any) string {
 		b, err := json.Marshal(v)
 		if err != nil {
