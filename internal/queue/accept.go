@@ -128,7 +128,7 @@ func (g *group) accept(ev *Event) {
 			copy(p[ev.IDAt:], eventID)
 		}
 	}
-	ref := payloadRef{class: classDelivered, day: g.today}
+	ref := payloadRef{class: eventAccepted, day: g.today}
 	start := len(g.arena)
 	g.arena = appendEventKey(g.arena, ref, seq)
 	eventKey := g.row(start)

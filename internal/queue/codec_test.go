@@ -60,7 +60,7 @@ func FuzzPending(f *testing.F) {
 }
 
 func FuzzEvent(f *testing.F) {
-	key := appendEventKey(nil, payloadRef{0, 20000}, 7)
+	key := appendEventKey(nil, payloadRef{eventAccepted, 20000}, 7)
 	type row struct {
 		EventRecord
 		own bool

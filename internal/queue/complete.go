@@ -274,7 +274,7 @@ func (g *group) finish(state delivery.State, d *Delivery, row *pendingRow, a *de
 	} else {
 		class = classFailed
 		l.failed++
-		row.ref = g.copyEvent(row.ref, payloadRef{class: classFailed, day: g.today}, d.Seq)
+		row.ref = g.copyEvent(row.ref, payloadRef{class: eventFailed, day: g.today}, d.Seq)
 	}
 	h := finishedRow{format: row.format, unstable: d.Unstable, ref: row.ref, typ: d.EventType, entry: d.EntryID,
 		attempts: row.attempts, accepted: row.accepted, finished: g.wall.UnixMilli(), code: code, last: a}

@@ -39,10 +39,10 @@ func TestADamagedRowEndsAsFailedAndIsKept(t *testing.T) {
 		val  []byte
 	}{
 		{"event record flipped", func(h *harness, _ Lane) []byte {
-			return appendEventKey(nil, payloadRef{0, dayOf(h.Now())}, 2)
+			return appendEventKey(nil, payloadRef{eventAccepted, dayOf(h.Now())}, 2)
 		}, []byte("garbage")},
 		{"event record empty", func(h *harness, _ Lane) []byte {
-			return appendEventKey(nil, payloadRef{0, dayOf(h.Now())}, 2)
+			return appendEventKey(nil, payloadRef{eventAccepted, dayOf(h.Now())}, 2)
 		}, nil},
 		{"ready row flipped", func(_ *harness, lane Lane) []byte { return appendLaneSeq(nil, kindReady, lane, 2) }, []byte("garbage")},
 	} {

@@ -97,6 +97,49 @@ func (h *harness) asFormer(marker1, row1 bool) {
 	}
 }
 
+// formerEvents gives the events of a closed store the keys of format 1.
+func (h *harness) formerEvents() {
+	h.t.Helper()
+	db, _, err := openBadger(h.opts.Dir+"/"+dbDir, h.opts.withDefaults().Logger, true)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	moved := 0
+	err = db.Update(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.DefaultIteratorOptions)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			key := it.Item().KeyCopy(nil)
+			val, err := it.Item().ValueCopy(nil)
+			to := bytes.Clone(key)
+			switch key[0] {
+			case kindEvent:
+				moved++
+				to[0], to[1] = kindFormer, key[1]-eventAccepted
+				val = seal(val[:len(val)-4], 0, to)
+				err = firstError(err, txn.Delete(key))
+			case kindReady, kindWaiting, kindReturning, kindFollowing:
+				row, failed := decodePending(key, val)
+				row.ref.class -= eventAccepted
+				val, err = row.append(nil, key), firstError(err, failed)
+			case kindFinished:
+				row, failed := decodeFinished(key, val)
+				row.ref.class -= eventAccepted
+				val, err = row.append(nil, key), firstError(err, failed)
+			default:
+				continue
+			}
+			if err := firstError(err, txn.Set(to, val)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err = firstError(err, db.Close()); err != nil || moved == 0 {
+		h.t.Fatal(err, moved)
+	}
+}
+
 // The two rows say the same in the end, wherever a crash came between them.
 func TestAStoreOfTheFormerFormatIsRaisedAndKeepsWhatItHas(t *testing.T) {
 	for _, c := range []struct{ marker, row bool }{{true, true}, {false, true}, {true, false}} {

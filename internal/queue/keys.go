@@ -15,7 +15,8 @@ const (
 	kindDue        = 'd' // lane4 seq8 -> due, finds a waiting row by id
 	kindFollowing  = 'f' // lane4 seq8
 	kindLine       = 'o' // lane4 hash8, and lane4 hash8 seq8: finds followers in order
-	kindEvent      = 'e' // class1 day2 seq8
+	kindEvent      = 'E' // class1 day2 seq8; sorts before everything, see eventKind
+	kindFormer     = 'e' // class1 day2 seq8: events as format 1 wrote them
 	kindFinished   = 'h' // class1 day2 lane4 seq8
 	kindAttempt    = 'a' // day2 lane4 seq8 att2
 	kindRepeat     = 'i' // day2 hash16: idempotency keys
@@ -30,10 +31,31 @@ const (
 	kindDummy      = '~' // see Store.giveBack
 )
 
+// Classes of finished deliveries.
 const (
-	classDelivered = 0 // event records as accepted; deliveries that succeeded
-	classFailed    = 1 // event records that a failed delivery needs; failed deliveries
+	classDelivered = 0
+	classFailed    = 1
 )
+
+// Classes of event records. Those of format 1 are read, never written.
+const (
+	formerAccepted = 0
+	formerFailed   = 1
+	eventAccepted  = 2 // as accepted
+	eventFailed    = 3 // copies that a failed delivery needs
+)
+
+// eventKind is the kind of an event record's row. Events must not have a kind
+// that sorts behind rows that every group writes, as they had in format 1: a
+// table that Badger makes of a group's rows then reaches from those over all
+// events that there are, and merging it writes all of them again, so that the
+// cost of an event grew with the backlog.
+func eventKind(class uint8) byte {
+	if class <= formerFailed {
+		return kindFormer
+	}
+	return kindEvent
+}
 
 // Lengths of keys, kind included.
 const (
@@ -85,7 +107,7 @@ func appendFollowerKey(b, line []byte, seq uint64) []byte {
 }
 
 func appendEventKey(b []byte, ref payloadRef, seq uint64) []byte {
-	b = binary.BigEndian.AppendUint16(append(b, kindEvent, ref.class), ref.day)
+	b = binary.BigEndian.AppendUint16(append(b, eventKind(ref.class), ref.class), ref.day)
 	return binary.BigEndian.AppendUint64(b, seq)
 }
 

@@ -180,12 +180,14 @@ func (s *Store) readEvent(txn *badger.Txn, days []dayState, seq uint64) (r Event
 		}
 		return 1
 	})
-	order := make([]payloadRef, 0, 1+2*len(days))
+	order := make([]payloadRef, 0, 1+4*len(days))
 	if at > 0 {
-		order = append(order, payloadRef{class: classDelivered, day: days[at-1].day})
+		order = append(order, payloadRef{class: eventAccepted, day: days[at-1].day})
 	}
 	for i := len(days) - 1; i >= max(at-1, 0); i-- {
-		order = append(order, payloadRef{class: classFailed, day: days[i].day}, payloadRef{class: classDelivered, day: days[i].day})
+		for _, class := range [...]uint8{eventFailed, eventAccepted, formerFailed, formerAccepted} {
+			order = append(order, payloadRef{class: class, day: days[i].day})
+		}
 	}
 	for _, ref := range order {
 		key := appendEventKey(nil, ref, seq)

@@ -81,7 +81,7 @@ func (g *group) failDamaged(f *damaged) bool {
 	row, err := decodePending(f.key, raw)
 	if err != nil {
 		g.quarantine(f.key, raw, err.Error())
-		row = pendingRow{ref: g.s.refOf(p.seq), accepted: g.wall.UnixMilli()}
+		row = pendingRow{ref: g.refOf(p.seq), accepted: g.wall.UnixMilli()}
 	}
 	d, reason := g.s.loadPending(g.txn, p, &row)
 	if reason == "" && err == nil {

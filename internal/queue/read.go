@@ -114,14 +114,17 @@ func (s *Store) loadPending(txn *badger.Txn, p pendingPlace, row *pendingRow) (d
 	return d, ""
 }
 
-// refOf is where an event's record was put at acceptance.
-func (s *Store) refOf(seq uint64) payloadRef {
-	ref := payloadRef{class: classDelivered}
-	for _, d := range s.days {
+// refOf is where an event's record was put at acceptance. Store.mu is held.
+func (g *group) refOf(seq uint64) payloadRef {
+	ref := payloadRef{class: eventAccepted}
+	for _, d := range g.s.days {
 		if d.firstSeq > seq {
 			break
 		}
 		ref.day = d.day
+	}
+	if former := (payloadRef{class: formerAccepted, day: ref.day}); g.has(appendEventKey(nil, former, seq)) {
+		return former
 	}
 	return ref
 }

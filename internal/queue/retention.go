@@ -24,7 +24,7 @@ type bucket struct {
 
 // buckets lists what a day has; the position is the bit in dayRow.gone.
 func buckets() [7]bucket {
-	return [...]bucket{{kindEvent, classDelivered}, {kindEvent, classFailed}, {kindFinished, classDelivered},
+	return [...]bucket{{kindEvent, eventAccepted}, {kindEvent, eventFailed}, {kindFinished, classDelivered},
 		{kindFinished, classFailed}, {kindAttempt, 0}, {kindRepeat, 0}, {kindSenderID, 0}}
 }
 
@@ -35,19 +35,27 @@ func bucketBit(kind byte, class uint8) uint8 {
 	return 1 << slices.Index(all[:], bucket{kind, class})
 }
 
-func (b bucket) prefix(day uint16) []byte {
-	if b.kind == kindEvent || b.kind == kindFinished {
-		return binary.BigEndian.AppendUint16([]byte{b.kind, b.class}, day)
+// appendPrefixes adds what the keys of its rows begin with. A bucket of events
+// has those of format 1 too.
+func (b bucket) appendPrefixes(to [][]byte, day uint16) [][]byte {
+	switch b.kind {
+	case kindEvent:
+		former := []byte{kindFormer, b.class - eventAccepted + formerAccepted}
+		to = append(to, binary.BigEndian.AppendUint16(former, day))
+		fallthrough
+	case kindFinished:
+		return append(to, binary.BigEndian.AppendUint16([]byte{b.kind, b.class}, day))
+	default:
+		return append(to, binary.BigEndian.AppendUint16([]byte{b.kind}, day))
 	}
-	return binary.BigEndian.AppendUint16([]byte{b.kind}, day)
 }
 
 // keep is how many whole days a bucket outlives its own day.
 func (r *Retention) keep(b bucket) int {
 	switch b {
-	case bucket{kindEvent, classDelivered}:
+	case bucket{kindEvent, eventAccepted}:
 		return daysFor(r.Payloads)
-	case bucket{kindEvent, classFailed}, bucket{kindFinished, classFailed}:
+	case bucket{kindEvent, eventFailed}, bucket{kindFinished, classFailed}:
 		return daysFor(r.Failed)
 	case bucket{kindFinished, classDelivered}:
 		return daysFor(r.Delivered)
@@ -119,6 +127,7 @@ func (s *Store) planRetirement() *retirement {
 	for _, d := range r.drops {
 		if d.kind == kindEvent {
 			r.refs[payloadRef{d.class, d.day}] = true
+			r.refs[payloadRef{d.class - eventAccepted + formerAccepted, d.day}] = true
 			next := slices.IndexFunc(s.days, func(x dayState) bool { return x.day > d.day })
 			if next < 0 {
 				r.upto = s.led.lastSeq
@@ -171,7 +180,7 @@ func (g *group) outOfExpiring(ref payloadRef, seq uint64) payloadRef {
 	if !g.expiring(ref) {
 		return ref
 	}
-	return g.copyEvent(ref, payloadRef{class: ref.class, day: g.today}, seq)
+	return g.copyEvent(ref, payloadRef{class: ref.current(), day: g.today}, seq)
 }
 
 // newDay persists relay time and looks for what has become too old.
@@ -195,9 +204,9 @@ func (s *Store) retireStep() {
 	if s.failure.Load() != nil {
 		return
 	}
-	prefixes := make([][]byte, 0, len(r.drops))
+	prefixes := make([][]byte, 0, len(r.drops)+2)
 	for _, d := range r.drops {
-		prefixes = append(prefixes, d.prefix(d.day))
+		prefixes = d.appendPrefixes(prefixes, d.day)
 	}
 	s.c.compactors.wake(s)
 	err := s.db.DropPrefix(prefixes...)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestAReadDuringADropLeavesNothingOut(t *testing.T) {
 	h := newHarness(t, shortRetention)
 	lane := h.lane("x.a")[0]
 	h.accept(testEvent(1, lane), testEvent(2, lane))
-	record := appendEventKey(nil, payloadRef{classDelivered, dayOf(h.Now())}, 1)
+	record := appendEventKey(nil, payloadRef{eventAccepted, dayOf(h.Now())}, 1)
 	h.clock.advance(3 * day)
 	calls := 0
 	var got []Delivery
@@ -74,6 +75,12 @@ func shortRetention(o *Options) {
 }
 
 func TestRetentionDropsDaysAndKeepsWhatIsNeeded(t *testing.T) {
+	for _, former := range []bool{false, true} {
+		t.Run(fmt.Sprintf("events of format 1 %v", former), func(t *testing.T) { retentionKeepsWhatIsNeeded(t, former) })
+	}
+}
+
+func retentionKeepsWhatIsNeeded(t *testing.T, former bool) {
 	h := newHarness(t, shortRetention)
 	lane := h.lane("x.a")[0]
 	for n := range 4 {
@@ -84,6 +91,15 @@ func TestRetentionDropsDaysAndKeepsWhatIsNeeded(t *testing.T) {
 	h.finish(ds[1], delivery.Failed, 0)
 	h.finish(ds[2], delivery.Pending, 24*time.Hour)
 	h.settle()
+	if former {
+		h.close()
+		h.formerEvents()
+		h.open()
+		h.sound()
+		if e, err := h.Event(1); err != nil || e.EntryID != "e1" {
+			t.Errorf("an event of format 1: %+v, %v", e, err)
+		}
+	}
 	h.nextDays(2) // payloads of delivered ones go
 	if _, err := h.Event(1); !errors.Is(err, ErrNotFound) {
 		t.Errorf("delivered event after its time: %v", err)

@@ -114,6 +114,14 @@ type payloadRef struct {
 	day   uint16
 }
 
+// current is the class that a copy of the record gets.
+func (r payloadRef) current() uint8 {
+	if r.class <= formerFailed {
+		return r.class - formerAccepted + eventAccepted
+	}
+	return r.class
+}
+
 // Completion is what became of an attempt, handed to [Store.Complete].
 type Completion struct {
 	Delivery Delivery

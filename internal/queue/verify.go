@@ -80,7 +80,7 @@ func (s *Store) verifyRow(txn *badger.Txn, f *Findings, got map[Lane]*laneCounts
 		s.verifyLife(f, key, val)
 	case kindState:
 		s.verifyState(f, key, val)
-	case kindEvent:
+	case kindEvent, kindFormer:
 		f.Events++
 		if _, _, err := decodeEvent(key, val, s.id, tail8(key)); err != nil {
 			f.add("event %d: %v", tail8(key), err)
