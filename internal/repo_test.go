@@ -90,6 +90,7 @@ var imports = map[string][]string{
 // library touches one package.
 var owners = map[string][]string{
 	"github.com/dgraph-io/badger":      {"internal/queue"},
+	"github.com/dgraph-io/ristretto":   {"internal/queue"},
 	"github.com/knadh/koanf":           {"internal/config"},
 	"go.yaml.in/yaml":                  {"internal/config", "internal/webhookedit", "internal/docstest"},
 	"github.com/go-viper/mapstructure": {"internal/config"},

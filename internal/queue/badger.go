@@ -20,6 +20,7 @@ const (
 	memTableSize     = 16 << 20
 	valueLogFileSize = 32 << 20
 	valueThreshold   = 2 << 10
+	tableSize        = 4 << 20
 )
 
 func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
@@ -33,7 +34,7 @@ func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 		WithNumMemtables(1). // each is 21 MiB of heap; more only hide a flood from the disk for longer
 		WithNumLevelZeroTables(4).
 		WithNumLevelZeroTablesStall(12).
-		WithBaseTableSize(4 << 20).
+		WithBaseTableSize(tableSize).
 		WithBaseLevelSize(8 << 20).
 		WithNumCompactors(2).
 		WithNumGoroutines(1).

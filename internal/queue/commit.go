@@ -41,6 +41,7 @@ type committer struct {
 	sweep      sweep
 	space      spaceGiver
 	compactors compactors
+	builders   builders
 	recent     recent
 	templates  map[*delivery.Request]uint64 // already stored
 	closeErr   error
@@ -54,6 +55,7 @@ func (c *committer) init(s *Store) {
 	c.day = time.NewTimer(untilNextDay(s.Now()))
 	c.space.init()
 	c.compactors.init(s)
+	c.builders.pool = poolOf(s.db)
 	c.recent.init()
 	c.retiring = s.planRetirement()
 }

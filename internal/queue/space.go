@@ -50,6 +50,7 @@ func (s *Store) afterCommit(g *group) {
 	s.c.space.last = s.opts.elapsed()
 	s.c.space.wanted(s, int64(g.size))
 	s.c.compactors.committed(s, g.size)
+	s.c.builders.committed(g.size)
 	if g.bytes > 0 && s.c.retiring == nil && s.overLimit(g.today) {
 		s.c.retiring = s.planRetirement()
 	}
