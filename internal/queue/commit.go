@@ -42,6 +42,7 @@ type committer struct {
 	space      spaceGiver
 	compactors compactors
 	builders   builders
+	residency  residency
 	recent     recent
 	templates  map[*delivery.Request]uint64 // already stored
 	closeErr   error
@@ -56,6 +57,7 @@ func (c *committer) init(s *Store) {
 	c.space.init()
 	c.compactors.init(s)
 	c.builders.pool = poolOf(s.db)
+	c.residency.init()
 	c.recent.init()
 	c.retiring = s.planRetirement()
 }
@@ -162,6 +164,8 @@ func (s *Store) endLoop() {
 	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer} {
 		t.Stop()
 	}
+	close(c.residency.wanted)
+	<-c.residency.ended
 	stop := firstError(s.stopped(), ErrStopped)
 	if c.left != nil {
 		c.left.done <- stop

@@ -64,6 +64,7 @@ func (c *compactors) look(s *Store) {
 	if c.written < restBelow && !s.c.space.busy && slices.Equal(levels, c.seen) && !slices.ContainsFunc(levels, wantsCompaction) {
 		stopCompactions(s.db)
 		c.resting, c.seen = true, nil
+		s.c.residency.rest()
 	} else {
 		c.seen = levels
 		c.timer.Reset(s.opts.look)

@@ -77,7 +77,7 @@
 // types.go (what callers see), open.go, commit.go (the loop and the one
 // Commit), accept.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
-// space.go, compactors.go, builders.go, guard.go, clock.go, quarantine.go, verify.go;
+// space.go, compactors.go, builders.go, resident.go, guard.go, clock.go, quarantine.go, verify.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what
 // must and should hold about Badger's behaviour.
 package queue

@@ -167,6 +167,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	go s.commitLoop()
 	go s.expireLoop()
+	go s.residencyLoop()
 	return s, nil
 }
 

@@ -51,6 +51,7 @@ func (s *Store) afterCommit(g *group) {
 	s.c.space.wanted(s, int64(g.size))
 	s.c.compactors.committed(s, g.size)
 	s.c.builders.committed(g.size)
+	s.c.residency.committed(g.size)
 	if g.bytes > 0 && s.c.retiring == nil && s.overLimit(g.today) {
 		s.c.retiring = s.planRetirement()
 	}

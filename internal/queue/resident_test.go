@@ -1,0 +1,84 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// residentTables is how many bytes of tables in dir are resident.
+func residentTables(t *testing.T, dir string) (sum int) {
+	t.Helper()
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip("needs /proc/self/smaps:", err)
+	}
+	ours := false
+	for line := range strings.Lines(string(smaps)) {
+		var kB int
+		switch {
+		case strings.Contains(line, dir):
+			ours = strings.HasSuffix(line, ".sst\n")
+		case strings.Contains(line, "-") && strings.Contains(line, " r"):
+			ours = false
+		case ours:
+			if n, _ := fmt.Sscanf(line, "Rss: %d kB", &kB); n == 1 {
+				sum += kB << 10
+			}
+		}
+	}
+	return sum
+}
+
+func TestTablesThatNobodyReadsLeaveTheMemoryOfTheProcess(t *testing.T) {
+	h := newHarness(t)
+	var fs unix.Statfs_t
+	if err := unix.Statfs(h.opts.Dir, &fs); err != nil || fs.Type == unix.TMPFS_MAGIC {
+		t.Skip("a tmpfs keeps its pages in memory; set TMPDIR to a disk", err)
+	}
+	lane := h.lane("x.a")[0]
+	ev := testEvent(1, lane)
+	ev.Payloads[FormatPeanuts] = []byte(strings.Repeat("x", 1500)) // below the value threshold
+	for range 150 {
+		evs := make([]*Event, 200)
+		for i := range evs {
+			evs[i] = new(*ev)
+		}
+		h.accept(evs...)
+	}
+	dir := h.db.Opts().Dir
+	if residentTables(t, dir) == 0 {
+		t.Fatal("no table is resident")
+	}
+	if err := pageOut(dir, time.Now().Add(-time.Hour)); err != nil {
+		if errors.Is(err, unix.EINVAL) {
+			t.Skip("the kernel does not know MADV_PAGEOUT")
+		}
+		t.Fatal(err)
+	}
+	if residentTables(t, dir) == 0 {
+		t.Error("young tables were paged out")
+	}
+	h.resting() // begins a pass over all
+	h.do(t.Context(), func(*group) error {
+		if n := h.Store.c.residency.written; n > 64<<10 {
+			t.Errorf("%d bytes were committed since the last pass", n)
+		}
+		return nil
+	})
+	waitUntil(t, "no table is resident", func() bool {
+		if err := pageOut(dir, time.Now()); err != nil { // again: the kernel passes over a page that is in use
+			t.Fatal(err)
+		}
+		return residentTables(t, dir) < 1<<20
+	})
+	if ds := h.ready(lane); len(ds) != 30000 {
+		t.Errorf("%d are ready", len(ds))
+	}
+	h.sound()
+}
