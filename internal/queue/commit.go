@@ -183,7 +183,7 @@ func (s *Store) endLoop() {
 	}
 	s.comps.stop()
 	if s.failure.Load() == nil {
-		if c.space.busy {
+		if c.space.busy && c.space.rewrites == 0 {
 			<-c.space.finished
 		}
 		s.readers.Lock()
