@@ -59,6 +59,7 @@ func TestItIsASink(t *testing.T) {
 // TestTheProgramIsASink runs it against the program, at a pace of its own: what the
 // shipped one adds is shown by TestTheProgramSendsOneMessageASecond.
 func TestTheProgramIsASink(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"token", "webhook"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -71,6 +72,7 @@ func TestTheProgramIsASink(t *testing.T) {
 // takes no more than that on average: what leaves a second apart may arrive a little
 // closer together.
 func TestTheProgramSendsOneMessageASecond(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"token", "webhook"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -83,7 +85,7 @@ func TestTheProgramSendsOneMessageASecond(t *testing.T) {
 					t.Errorf("%s: the program was too fast", c.Method)
 				}
 			}
-			if n := len(service.Messages(general)); n < 5 {
+			if n := len(service.Messages(general)); n < 4 {
 				t.Errorf("%d messages show no pace", n)
 			}
 		})
