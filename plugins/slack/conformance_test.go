@@ -34,7 +34,7 @@ func conformance(mode string, service *slacktest.Service) sinktest.Options {
 		Remote:   service,
 		Faults: map[string]sinktest.Fault{
 			"404": misconfigured, "410": misconfigured,
-			"429": {Header: http.Header{"Retry-After": {"2"}}, Want: []sinks.Outcome{sinks.OutcomeRateLimited}, Pause: 2 * time.Second},
+			"429": {Header: http.Header{"Retry-After": {"1"}}, Want: []sinks.Outcome{sinks.OutcomeRateLimited}, Pause: time.Second},
 		},
 		Bad: []sinktest.BadSettings{
 			{Name: "a template that is none", Settings: with(map[string]any{"template": "{{"}), Path: "/template"},
