@@ -163,6 +163,10 @@ func post(client *http.Client, req *http.Request, secrets *strings.Replacer) (*h
 		err = ue.Err // without the URL
 	}
 	if err != nil {
+		// What is no answer of HTTP is in the error, and may repeat the request.
+		if clean := secrets.Replace(err.Error()); clean != err.Error() {
+			err = errors.New(clean)
+		}
 		return nil, nil, fmt.Errorf("post to Slack: %w", err)
 	}
 	defer resp.Body.Close()
