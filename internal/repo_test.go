@@ -81,9 +81,10 @@ var imports = map[string][]string{
 
 	"internal/bench": {},
 
-	"internal/disktest": {"internal/testhost"},
-	"internal/testhost": {},
-	"internal/docstest": {},
+	"internal/disktest":    {"internal/testhost"},
+	"internal/testhost":    {},
+	"internal/docstest":    {},
+	"internal/hostiletest": {},
 }
 
 // owners names the one place that may import a module, so that a change of

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"slices"
+	"strings"
 
 	"cloud.google.com/go/auth/credentials"
 	"google.golang.org/api/option"
@@ -80,6 +83,9 @@ func (c *client) tabs(ctx context.Context) ([]*sheets.Sheet, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s == nil || slices.ContainsFunc(s.Sheets, func(tab *sheets.Sheet) bool { return tab == nil || tab.Properties == nil }) {
+		return nil, errNotGoogle
+	}
 	return s.Sheets, nil
 }
 
@@ -98,11 +104,20 @@ func (c *client) values(ctx context.Context, tab int64, columns []int) ([]*sheet
 	if err != nil {
 		return nil, err
 	}
+	if resp == nil {
+		return nil, errNotGoogle
+	}
 	out := make([]*sheets.ValueRange, len(filters))
 	for _, m := range resp.ValueRanges {
+		if m == nil {
+			return nil, errNotGoogle
+		}
 		for _, f := range m.DataFilters { // the order is not promised, but they say what they answer
+			if f == nil || f.GridRange == nil {
+				continue
+			}
 			for i, want := range filters {
-				if g := f.GridRange; g != nil && g.StartColumnIndex == want.GridRange.StartColumnIndex && g.EndColumnIndex == want.GridRange.EndColumnIndex && g.EndRowIndex == want.GridRange.EndRowIndex {
+				if g := f.GridRange; g.StartColumnIndex == want.GridRange.StartColumnIndex && g.EndColumnIndex == want.GridRange.EndColumnIndex && g.EndRowIndex == want.GridRange.EndRowIndex {
 					out[i] = m.ValueRange
 				}
 			}
@@ -110,7 +125,7 @@ func (c *client) values(ctx context.Context, tab int64, columns []int) ([]*sheet
 	}
 	for _, v := range out {
 		if v == nil {
-			return nil, errors.New("google answered without the columns that were asked for")
+			return nil, errNotGoogle
 		}
 	}
 	return out, nil
@@ -142,23 +157,49 @@ func (c *client) mayWrite(ctx context.Context) error {
 	return nil
 }
 
-// errTooLong is an answer of more than maxAnswer.
-var errTooLong = errors.New("the answer is too long")
+// errTooLong is an answer of more than maxAnswer; errNotGoogle is JSON, but not what was
+// asked for.
+var (
+	errTooLong   = errors.New("the answer is too long")
+	errNotGoogle = errors.New("the answer lacks what was asked for")
+)
 
-// bounded limits how much of an answer is read.
+// bounded limits how much of an answer is read, and takes out of what will be shown what
+// the request signed in with.
 type bounded struct{ base http.RoundTripper }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.base.RoundTrip(req)
 	if err != nil {
+		if clean := withoutTokens(req, err.Error()); clean != err.Error() {
+			err = errors.New(clean)
+		}
 		return nil, err
 	}
-	if resp.StatusCode/100 == 2 {
+	switch {
+	case resp.StatusCode/100 == 2:
 		resp.Body = &boundedBody{resp.Body, maxAnswer, errTooLong}
-	} else {
-		resp.Body = &boundedBody{resp.Body, maxError, io.EOF}
+	default:
+		said, err := io.ReadAll(&boundedBody{resp.Body, maxError, io.EOF})
+		_ = resp.Body.Close()
+		if err != nil && len(said) == 0 {
+			return nil, err
+		}
+		resp.Body = io.NopCloser(strings.NewReader(withoutTokens(req, string(said))))
+		resp.Header.Del("Location") // net/http would quote it when it is no URL
 	}
 	return resp, nil
+}
+
+// reAssertion is a JSON Web Token, with which tokens are asked for.
+var reAssertion = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*`)
+
+// withoutTokens takes the access token and the assertion of a request out of a text.
+func withoutTokens(req *http.Request, text string) string {
+	if token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok && token != "" {
+		text = strings.ReplaceAll(text, token, "***")
+	}
+	return reAssertion.ReplaceAllString(text, "***")
 }
 
 type boundedBody struct {

@@ -62,7 +62,7 @@ func conformance() sinktest.Options {
 		Faults: map[string]sinktest.Fault{
 			"404": misconfigured, "redirect": misconfigured,
 			// Short, because all later checks have the same account and wait for it.
-			"429": {Header: http.Header{"Retry-After": {"2"}}, Want: []sinks.Outcome{sinks.OutcomeRateLimited}, Pause: 2 * time.Second},
+			"429": {Header: http.Header{"Retry-After": {"1"}}, Want: []sinks.Outcome{sinks.OutcomeRateLimited}, Pause: time.Second},
 		},
 		Bad: []sinktest.BadSettings{
 			{Name: "the name of a spreadsheet instead of its id", Settings: with("spreadsheet", "My expenses"), Path: "/spreadsheet"},

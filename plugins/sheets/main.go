@@ -16,11 +16,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
+
+// version is set by the linker in released builds (scripts/build).
+var version string
 
 func main() { sinks.Serve(New()) }
 
@@ -44,7 +48,7 @@ func newPlugin(client func(sinks.Env) *http.Client) sinks.Plugin[Settings] {
 	shared := &shared{}
 	return sinks.Plugin[Settings]{
 		Name:     "sheets",
-		Version:  "1.0.0",
+		Version:  cmp.Or(version, "unknown"),
 		Summary:  "One row of a Google spreadsheet for each entry",
 		Homepage: "https://github.com/peanutsapp/peanuts-relay/blob/main/docs/sinks/sheets.md",
 		Capabilities: sinks.Capabilities{

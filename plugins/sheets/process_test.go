@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -100,7 +101,7 @@ func (p *process) configure(t *testing.T, base string) {
 	}
 }
 
-func (p *process) deliver(t *testing.T, ds []*sinks.Delivery) ([]*sinkpb.Result, error) {
+func (p *process) deliver(ctx context.Context, ds []*sinks.Delivery) ([]*sinkpb.Result, error) {
 	req := &sinkpb.DeliverRequest{Instance: "one"}
 	for _, d := range ds {
 		req.Deliveries = append(req.Deliveries, &sinkpb.Delivery{
@@ -109,8 +110,68 @@ func (p *process) deliver(t *testing.T, ds []*sinks.Delivery) ([]*sinkpb.Result,
 			Entry:     &sinkpb.Entry{Id: d.Entry.ID, DataJson: d.Entry.Data},
 		})
 	}
-	r, err := p.client.Deliver(t.Context(), req)
+	r, err := p.client.Deliver(ctx, req)
 	return r.GetResults(), err
+}
+
+// interrupt sends a batch whose write meets a failure that leaves it without an answer,
+// and ends the call, or the whole process, when Google has the request.
+func (p *process) interrupt(t *testing.T, google *sheetstest.Server, what sheetstest.Failure, ds []*sinks.Delivery, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	before := len(google.Calls(sheetstest.Write))
+	google.Fail(sheetstest.Write, what)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := p.deliver(ctx, ds)
+		failed <- err
+	}()
+	for deadline := time.Now().Add(30 * time.Second); len(google.Calls(sheetstest.Write)) == before; {
+		if time.Now().After(deadline) {
+			t.Fatal("the write does not come")
+		}
+		<-time.After(time.Millisecond)
+	}
+	if end == nil {
+		end = cancel
+	}
+	end()
+	if err := <-failed; err == nil {
+		t.Fatal("a call that was interrupted was answered")
+	}
+}
+
+// settle sends a batch as the relay would until all of it is in the sheet.
+func (p *process) settle(t *testing.T, ds []*sinks.Delivery) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		results, err := p.deliver(t.Context(), ds)
+		if err != nil || len(results) != len(ds) {
+			t.Fatalf("%d results: %v", len(results), err)
+		}
+		wait, left := time.Duration(0), 0
+		for _, r := range results {
+			switch r.GetOutcome() {
+			case sinkpb.Outcome_OUTCOME_DELIVERED, sinkpb.Outcome_OUTCOME_SKIPPED:
+			case sinkpb.Outcome_OUTCOME_RATE_LIMITED, sinkpb.Outcome_OUTCOME_RETRY:
+				wait = max(wait, r.GetRetryAfter().AsDuration())
+				left++
+			default:
+				t.Fatalf("%s: %v %s", r.GetDeliveryId(), r.GetOutcome(), r.GetMessage())
+			}
+			if strings.Contains(r.String(), "PRIVATE") {
+				t.Error("a result shows the key")
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d deliveries are left", left)
+		}
+		<-time.After(wait)
+	}
 }
 
 // A process that is killed while Google has the request, and before it could say so,
@@ -136,42 +197,70 @@ func TestKillingTheProcessLosesAndRepeatsNothing(t *testing.T) {
 		p := start(t, path)
 		p.configure(t, server.URL)
 		if what != "" {
-			before := len(google.Calls(sheetstest.Write))
-			google.Fail(sheetstest.Write, what)
-			failed := make(chan error, 1)
-			go func() {
-				_, err := p.deliver(t, ds)
-				failed <- err
-			}()
-			for deadline := time.Now().Add(30 * time.Second); len(google.Calls(sheetstest.Write)) == before; {
-				if time.Now().After(deadline) {
-					t.Fatal("the write does not come")
-				}
-				<-time.After(time.Millisecond)
-			}
-			p.kill()
-			if err := <-failed; err == nil {
-				t.Fatal("a process that was killed answered")
-			}
+			p.interrupt(t, google, what, ds, p.kill)
 			p = start(t, path)
 			p.configure(t, server.URL)
 		}
-		results, err := p.deliver(t, ds)
-		if err != nil || len(results) != len(ds) {
-			t.Fatalf("%d results: %v", len(results), err)
-		}
-		for _, r := range results {
-			if o := r.GetOutcome(); o != sinkpb.Outcome_OUTCOME_DELIVERED && o != sinkpb.Outcome_OUTCOME_SKIPPED {
-				t.Fatalf("%s: %v %s", r.GetDeliveryId(), o, r.GetMessage())
-			}
-			if strings.Contains(r.String(), "PRIVATE") {
-				t.Error("a result shows the key")
-			}
-		}
+		p.settle(t, ds)
 		p.kill()
 		v, _ := google.Look("Expenses")
 		if wrong := m.differences(v); len(wrong) > 0 {
 			t.Fatalf("round %d: %d differences, the first %q", round, len(wrong), wrong[0])
+		}
+	}
+}
+
+// The program takes five thousand entries through a quota that is used up, a timeout
+// after the write, a lost answer, and two kill -9, with the real clock.
+func TestFiveThousandEntriesThroughAProgramThatIsKilled(t *testing.T) {
+	google := sheetstest.New(time.Now)
+	google.Share(email, sheetstest.Editor)
+	server := httptest.NewServer(google)
+	defer server.Close()
+
+	path := installed(t)
+	p := start(t, path)
+	p.configure(t, server.URL)
+	restart := func() {
+		p = start(t, path)
+		p.configure(t, server.URL)
+	}
+	m := &model{onDelete: remove, rows: map[string]*modelRow{}}
+	for batch := range 10 {
+		var ds []*sinks.Delivery
+		for i := range maxBatch {
+			n := batch*maxBatch + i + 1
+			d := event(n, sinks.Created, fmt.Sprintf("entry-%04d", n), map[string]any{"amount": float64(n) / 4, "category": "=Food", "no": fmt.Sprintf("%03d", n)})
+			ds = append(ds, d)
+			m.apply(d)
+		}
+		switch batch {
+		case 1:
+			google.Fail(sheetstest.Write, sheetstest.BriefQuota)
+		case 3:
+			p.interrupt(t, google, sheetstest.HangAfter, ds, nil)
+		case 5:
+			p.interrupt(t, google, sheetstest.HangAfter, ds, p.kill)
+			restart()
+		case 7:
+			p.interrupt(t, google, sheetstest.HangBefore, ds, p.kill)
+			restart()
+		case 8:
+			google.Fail(sheetstest.Write, sheetstest.ResetAfter)
+		}
+		p.settle(t, ds)
+	}
+	p.kill()
+	if n := google.Settle(); n > 0 {
+		t.Errorf("%d failures were met by nobody", n)
+	}
+	v, _ := google.Look("Expenses")
+	if wrong := m.differences(v); len(wrong) > 0 || len(v.Cells) != 5001 {
+		t.Errorf("%d rows; %d differences, the first %.200q", len(v.Cells), len(wrong), wrong[:min(1, len(wrong))])
+	}
+	for _, op := range []sheetstest.Op{sheetstest.Read, sheetstest.Write} {
+		if n := busiest(google.Calls(op)); n > perMinute {
+			t.Errorf("%d calls in a minute: %s", n, op)
 		}
 	}
 }

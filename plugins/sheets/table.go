@@ -24,6 +24,10 @@ const (
 	metaColumn = "peanuts_relay_column" // at a column that the relay made: its name
 )
 
+// maxWidth is how many columns Google allows a tab
+// (https://support.google.com/drive/answer/37603).
+const maxWidth = 18_278
+
 // table is a tab as one batch finds it.
 type table struct {
 	tab     int64 // the number of the tab
@@ -141,13 +145,16 @@ func (r *reader) locate(ctx context.Context) (*layout, error) {
 		l.table.height, l.table.width, l.table.frozen = int(g.RowCount), int(g.ColumnCount), int(g.FrozenRowCount)
 	}
 	for _, data := range found.Data {
+		if data == nil || data.StartColumn < 0 || data.StartColumn > maxWidth {
+			return nil, r.client.verdict(errNotGoogle)
+		}
 		for i, m := range data.ColumnMetadata {
 			if m == nil {
 				continue
 			}
 			at := i + int(data.StartColumn)
 			for _, d := range m.DeveloperMetadata {
-				if d.MetadataKey == metaColumn {
+				if d != nil && d.MetadataKey == metaColumn {
 					l.table.columns = append(l.table.columns, make([]column, max(0, at+1-len(l.table.columns)))...)
 					l.table.columns[at].made = d.MetadataValue
 				}
@@ -164,7 +171,7 @@ func pick(tabs []*sheets.Sheet, name string) (found *sheets.Sheet, noted bool) {
 	var candidates []*sheets.Sheet
 	for _, s := range tabs {
 		if s.Properties != nil && slices.ContainsFunc(s.DeveloperMetadata, func(m *sheets.DeveloperMetadata) bool {
-			return m.MetadataKey == metaTab && m.MetadataValue == name
+			return m != nil && m.MetadataKey == metaTab && m.MetadataValue == name
 		}) {
 			candidates = append(candidates, s)
 		}

@@ -24,7 +24,8 @@ const (
 	remove      = "chat.delete"
 )
 
-// maxAnswer is how much of an answer is read; one with a message repeats its blocks.
+// maxAnswer is how much of an answer is read. One with a message repeats its blocks, and
+// may be longer: see read.
 const maxAnswer = 64 << 10
 
 // api calls Slack's Web API (https://docs.slack.dev/apis/web-api).
@@ -86,8 +87,8 @@ func (a *api) call(ctx context.Context, method string, args any) (answer, error)
 		_, err := refused(resp)
 		return answer{}, err
 	}
-	var out answer
-	if err := json.Unmarshal(said, &out); err != nil {
+	out, ok := read(said)
+	if !ok {
 		return answer{}, sinks.Retry("bad_answer", 0, fmt.Errorf("answered %s with 200, but not as Slack does", method))
 	}
 	out.scopes = resp.Header.Get("X-Oauth-Scopes")
@@ -100,6 +101,38 @@ func (a *api) call(ctx context.Context, method string, args any) (answer, error)
 		return answer{}, err
 	}
 	return answer{}, &refusal{method: method, code: word(out.Error), detail: out.detail()}
+}
+
+// read takes an answer as far as it goes. Slack says first whether it did what was asked
+// for and where the message is; that the rest was cut off must not make a second message.
+func read(said []byte) (a answer, ok bool) {
+	if json.Unmarshal(said, &a) == nil {
+		return a, true
+	}
+	a = answer{}
+	members := map[string]json.RawMessage{}
+	dec := json.NewDecoder(bytes.NewReader(said))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return a, false
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			break
+		}
+		var value json.RawMessage
+		if dec.Decode(&value) != nil {
+			break
+		}
+		if text, isText := name.(string); isText {
+			members[text] = value
+		}
+	}
+	whole, err := json.Marshal(members)
+	if err != nil || json.Unmarshal(whole, &a) != nil {
+		return answer{}, false
+	}
+	return a, a.OK || a.Error != ""
 }
 
 func (a answer) detail() string {
@@ -130,6 +163,10 @@ func post(client *http.Client, req *http.Request, secrets *strings.Replacer) (*h
 		err = ue.Err // without the URL
 	}
 	if err != nil {
+		// What is no answer of HTTP is in the error, and may repeat the request.
+		if clean := secrets.Replace(err.Error()); clean != err.Error() {
+			err = errors.New(clean)
+		}
 		return nil, nil, fmt.Errorf("post to Slack: %w", err)
 	}
 	defer resp.Body.Close()

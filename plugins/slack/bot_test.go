@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -404,5 +405,49 @@ func TestSeveralAtOnce(t *testing.T) {
 	wg.Wait()
 	if n := len(s.Messages(general)); n != 8 {
 		t.Errorf("%d messages", n)
+	}
+}
+
+// TestAMessageThatIsLongInItsAnswerIsPostedOnce: the answer repeats it, six bytes for a
+// character, and what is read of an answer ends before.
+func TestAMessageThatIsLongInItsAnswerIsPostedOnce(t *testing.T) {
+	s := workspace(slacktest.Options{NoRateLimit: true})
+	sink := connect(t, s, withTemplate(botSettings, "{{.Data.text}}"))
+	data := `{"text":"` + strings.Repeat("ピーナッツ", 4_000) + `"}`
+	_, state := deliver(t, sink, of(sinks.Created, data), nil)
+	if got := only(t, s); len([]rune(texts(t, got.Blocks))) < 10_000 {
+		t.Fatalf("%d characters are not long", len([]rune(texts(t, got.Blocks))))
+	}
+	_, state = deliver(t, sink, of(sinks.Updated, data), state)
+	if m := only(t, s); m.Edits != 1 {
+		t.Errorf("%d edits", m.Edits)
+	}
+	deliver(t, sink, of(sinks.Deleted, `{}`), state)
+	if m := s.Messages(general); len(m) != 0 {
+		t.Errorf("%d messages are left", len(m))
+	}
+}
+
+// TestAnAnswerThatBreaksOff is read as far as it goes.
+func TestAnAnswerThatBreaksOff(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"ok":true,"channel":"C0GENERAL","ts":"1.2","message":{"text":"abc`:         "delivered",
+		`{"ok":true,"message":{"text":"abc`:                                          "delivered",
+		`{"ok":false,"error":"is_archived","response_metadata":{"messages":["a","b"`: "misconfigured is_archived",
+		`{"ok":false,"error":"is_arch`:                                               "retry bad_answer",
+		`{"ok":tr`:                                                                   "retry bad_answer",
+		`{"message":{"text":"abc`:                                                    "retry bad_answer",
+		`{"ok":true`:                                                                 "delivered",
+		`{"ok":true}}`:                                                               "delivered",
+		`{"ok":"true","channel":"C`:                                                  "retry bad_answer",
+		`[{"ok":true`:                                                                "retry bad_answer",
+		``:                                                                           "retry bad_answer",
+	} {
+		s := workspace(slacktest.Options{NoRateLimit: true})
+		sink := connect(t, s, botSettings)
+		s.Break(slacktest.Fault{Method: postMessage, Body: cmp.Or(body, " ")})
+		if _, err := sink.Deliver(t.Context(), of(sinks.Created, lunch)); outcome(err) != want {
+			t.Errorf("%s: %v, want %s", body, outcome(err), want)
+		}
 	}
 }

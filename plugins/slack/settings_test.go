@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/docstest"
+	"github.com/peanutsapp/peanuts-relay/internal/hostiletest"
 	"github.com/peanutsapp/peanuts-relay/plugins/slack/slacktest"
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
@@ -301,5 +302,32 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 	if n := opened.Load(); n != 1 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// TestHostileServers: whatever answers, a delivery ends, is not sent elsewhere, and shows
+// neither the token nor the URL.
+func TestHostileServers(t *testing.T) {
+	for _, settings := range []string{botSettings, hookSettings} {
+		hostiletest.Each(t, func(t *testing.T, ctx context.Context, way hostiletest.Way, base string) {
+			decoded, err := sinks.Decode[Settings](fmt.Appendf(nil, `%s,"base_url":%q}`, strings.TrimSuffix(settings, "}"), base))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sink, err := newPlugin(newPacer(0), time.Now).Open(ctx, sinks.Env{}, decoded)
+			if err != nil {
+				t.Fatal(err)
+			}
+			receipt, err := sink.Deliver(ctx, of(sinks.Created, lunch))
+			if err == nil {
+				t.Errorf("delivered: %+v", receipt)
+			}
+			showsNothing(t, receipt, err)
+			v := sinks.Validation{Online: true}
+			decoded.Validate(ctx, &v)
+			for _, d := range v.Diagnostics() {
+				showsNothing(t, d)
+			}
+		})
 	}
 }

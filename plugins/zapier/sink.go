@@ -59,6 +59,10 @@ func (s *sink) Deliver(ctx context.Context, d *sinks.Delivery) (sinks.Receipt, e
 		err = ue.Err // without the URL
 	}
 	if err != nil {
+		// What is no answer of HTTP is in the error, and may repeat the request.
+		if clean := s.secrets.Replace(err.Error()); clean != err.Error() {
+			err = errors.New(clean)
+		}
 		return sinks.Receipt{}, fmt.Errorf("post to Zapier: %w", err)
 	}
 	defer resp.Body.Close()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/hostiletest"
 	"github.com/peanutsapp/peanuts-relay/plugins/zapier/zapiertest"
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
@@ -361,5 +362,25 @@ func FuzzBody(f *testing.F) {
 		if !json.Valid(got) || !bytes.HasPrefix(got, d.Payload[:len(d.Payload)-1]) {
 			t.Errorf("%q became %q", data, got)
 		}
+	})
+}
+
+// TestHostileServers: whatever answers, a delivery ends, is not sent elsewhere, and shows
+// no part of the URL.
+func TestHostileServers(t *testing.T) {
+	hostiletest.Each(t, func(t *testing.T, ctx context.Context, way hostiletest.Way, base string) {
+		s, err := sinks.Decode[Settings](fmt.Appendf(nil, `{"url":%q,"base_url":%q}`, hookURL, base))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink, err := New().Open(ctx, sinks.Env{}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := sink.Deliver(ctx, example())
+		if err == nil && !way.Answered {
+			t.Errorf("delivered: %+v", receipt)
+		}
+		showsNothing(t, receipt, err)
 	})
 }

@@ -45,7 +45,8 @@ const (
 	HangAfter    Failure = "no answer, but the effect"
 	ResetBefore  Failure = "connection reset, and no effect"
 	ResetAfter   Failure = "connection reset, but the effect"
-	InvalidGrant Failure = "invalid_grant" // for Token
+	BriefQuota   Failure = "429, with a Retry-After of a second" // as a proxy before Google gives it
+	InvalidGrant Failure = "invalid_grant"                       // for Token
 	LostToken    Failure = "401"
 )
 
@@ -240,6 +241,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case ResetBefore:
 		s.record(op, 0)
 		panic(http.ErrAbortHandler)
+	case BriefQuota:
+		s.record(op, 429)
+		w.Header().Set("Retry-After", "1")
+		writeFailure(w, failureOf(Quota))
+		return
 	case InvalidGrant:
 		s.record(op, 400)
 		writeJSON(w, 400, map[string]any{"error": "invalid_grant", "error_description": "Invalid JWT Signature."})

@@ -9,6 +9,8 @@
 //     (https://api.slack.com/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks).
 //   - Tokens, scopes and memberships are checked
 //     (https://docs.slack.dev/reference/methods/chat.postMessage and its like).
+//   - An answer repeats the message. Whether the call went well, and where the message is,
+//     comes first; what is not ASCII is escaped, which makes six bytes of a character.
 //   - Blocks and texts that are too long or malformed are refused, never shortened; where
 //     Slack does not say what it counts, the strictest reading holds.
 //   - More than one message a second and channel, and more than 50 edits or removals a
@@ -210,18 +212,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if len(a.scopes) > 0 {
 			w.Header().Set("X-Oauth-Scopes", strings.Join(a.scopes, ","))
 		}
-		if a.doc == nil {
-			a.doc = map[string]any{}
-		}
-		a.doc["ok"] = a.err == ""
-		if a.err != "" {
-			a.doc["error"] = a.err
-		}
-		b, err := json.Marshal(a.doc)
-		if err != nil {
-			panic(err) // made of texts above
-		}
-		out = string(b)
+		out = document(a.err, a.doc)
 	case a.err != "":
 		out = a.err
 	default:
@@ -334,7 +325,7 @@ func (s *Service) chat(method string, t Token, header http.Header, body []byte) 
 		return slow(wait)
 	}
 	m := s.post(c.ID, t.App, args)
-	return reply{doc: map[string]any{"channel": c.ID, "ts": m.TS, "message": map[string]any{"text": m.Text, "blocks": m.Blocks, "ts": m.TS}}}
+	return reply{doc: map[string]any{"channel": c.ID, "ts": m.TS, "message": m.shown()}}
 }
 
 func malformed(code string, problems []string) reply {
@@ -389,7 +380,7 @@ func (s *Service) update(t Token, c *Channel, args arguments) reply {
 	}
 	m.Text, m.Blocks = args.Text, args.Blocks
 	m.Edits++
-	return reply{doc: map[string]any{"channel": c.ID, "ts": m.TS, "text": m.Text}}
+	return reply{doc: map[string]any{"channel": c.ID, "ts": m.TS, "text": m.Text, "message": m.shown()}}
 }
 
 func (s *Service) remove(t Token, c *Channel, args arguments) reply {
@@ -405,6 +396,14 @@ func (s *Service) remove(t Token, c *Channel, args arguments) reply {
 	}
 	m.Removed = true
 	return reply{doc: map[string]any{"channel": c.ID, "ts": m.TS}}
+}
+
+// shown is a message as answers repeat it, with all of its blocks.
+func (m *Message) shown() map[string]any {
+	return map[string]any{
+		"type": "message", "user": "U0" + strings.ToUpper(m.App), "bot_id": "B0" + strings.ToUpper(m.App), "app_id": "A0" + strings.ToUpper(m.App), "team": "T0ACME",
+		"text": m.Text, "blocks": m.Blocks, "ts": m.TS,
+	}
 }
 
 // webhook posts to the channel behind a path.

@@ -279,3 +279,18 @@ func TestFaultsAreUsedUpInOrder(t *testing.T) {
 		t.Errorf("%d calls", n)
 	}
 }
+
+func TestAnswersAreAsSlackWritesThem(t *testing.T) {
+	s := workspace(Options{NoRateLimit: true})
+	r := send(t, s, "/api/chat.postMessage", "xoxb-app", `{"channel":"#general","text":"à/🥜"}`)
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(b); !strings.HasPrefix(got, `{"ok":true,"channel":"C0GENERAL","ts":"`) || !strings.Contains(got, `"text":"\u00e0\/\ud83e\udd5c"`) {
+		t.Errorf("%s", got)
+	}
+	if got := call(t, s, "chat.postMessage", "xoxb-app", `{"channel":"#nowhere","text":"a"}`); got["ok"] != false || got["error"] != "channel_not_found" {
+		t.Errorf("%v", got)
+	}
+}
