@@ -3,8 +3,12 @@ package sinks
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 )
@@ -106,17 +110,46 @@ func (i *instance) deliverOne(ctx context.Context, d *Delivery) (result *sinkpb.
 	return result
 }
 
+// deliverBatch makes one call of all. When the sink panics over it the deliveries go once
+// more, each in a call of its own: the one that it panics over must not take the others
+// with it, attempt after attempt, until they fail.
 func (i *instance) deliverBatch(ctx context.Context, ds []Delivery) []*sinkpb.Result {
-	results, list := make([]*sinkpb.Result, len(ds)), make([]*Delivery, len(ds))
+	list, ids := make([]*Delivery, len(ds)), make([]string, len(ds)) // whatever an author does to a delivery
 	for n := range ds {
-		list[n] = &ds[n]
+		list[n], ids[n] = &ds[n], ds[n].ID
 	}
-	ids := make([]string, len(ds))
-	for n := range ds {
-		ids[n] = ds[n].ID
+	results, panicked := i.callBatch(ctx, i.env.Log, ids, list)
+	switch {
+	case panicked == nil:
+		return results
+	case len(list) == 1:
+		return i.all(ids, Retry("panic", 0, panicked))
 	}
-	panicked := guard(i.env.Log, "DeliverBatch", func() {
-		answers, err := i.batch.DeliverBatch(ctx, list)
+	log := i.env.Log
+	results = results[:0]
+	for n := range list {
+		alone := ids[n : n+1]
+		if err := ctx.Err(); err != nil { // the time of the call was used up by those before
+			return append(results, i.all(ids[n:], err)...)
+		}
+		one, panicked := i.callBatch(ctx, log, alone, list[n:n+1])
+		if panicked != nil {
+			one = i.all(alone, Retry("panic", 0, panicked))
+			log = slog.New(slog.DiscardHandler) // two stacks tell enough, or it panics over everything
+		}
+		results = append(results, one...)
+		if o := one[0].GetOutcome(); o == sinkpb.Outcome_OUTCOME_RATE_LIMITED || o == sinkpb.Outcome_OUTCOME_MISCONFIGURED {
+			return append(results, like(one[0], ids[n+1:])...) // it is said of the webhook, and no attempt is used up
+		}
+	}
+	return results
+}
+
+// callBatch is one call of the author's. After a panic there are no results.
+func (i *instance) callBatch(ctx context.Context, log *slog.Logger, ids []string, list []*Delivery) (results []*sinkpb.Result, panicked error) {
+	results = make([]*sinkpb.Result, len(ids))
+	panicked = guard(log, "DeliverBatch", func() {
+		answers, err := i.batch.DeliverBatch(ctx, slices.Clone(list))
 		if err == nil && len(answers) != len(ids) {
 			err = Retry("wrong_results", 0, fmt.Errorf("the sink answered %d results for %d deliveries", len(answers), len(ids)))
 		}
@@ -128,10 +161,24 @@ func (i *instance) deliverBatch(ctx context.Context, ds []Delivery) []*sinkpb.Re
 			results[n] = toResult(id, answers[n].Receipt, answers[n].Err, i.mask)
 		}
 	})
-	if panicked != nil {
-		for n, id := range ids {
-			results[n] = toResult(id, Receipt{}, Retry("panic", 0, panicked), i.mask)
-		}
+	return results, panicked
+}
+
+// all is one error for every delivery.
+func (i *instance) all(ids []string, err error) []*sinkpb.Result {
+	results := make([]*sinkpb.Result, len(ids))
+	for n, id := range ids {
+		results[n] = toResult(id, Receipt{}, err, i.mask)
+	}
+	return results
+}
+
+// like is one result for every delivery.
+func like(r *sinkpb.Result, ids []string) []*sinkpb.Result {
+	results := make([]*sinkpb.Result, len(ids))
+	for n, id := range ids {
+		results[n] = proto.CloneOf(r)
+		results[n].DeliveryId = id
 	}
 	return results
 }

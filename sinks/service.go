@@ -83,6 +83,10 @@ func (s *service) Configure(ctx context.Context, r *sinkpb.ConfigureRequest) (*s
 	if err == nil && sink == nil {
 		err = fmt.Errorf("the sink %s opened to nothing", s.kit.name)
 	}
+	if _, batches := sink.(BatchSink); err == nil && !batches && s.kit.about.GetCapabilities().GetMaxBatch() > 1 {
+		closeSink(sink, env.Log)
+		err = fmt.Errorf("the sink %s says MaxBatch, and what it opened is no BatchSink", s.kit.name)
+	}
 	if err != nil {
 		found = append(found, diagnose(err, d.mask)...)
 		return &sinkpb.ConfigureResponse{Diagnostics: toDiagnostics(found, d.mask)}, nil

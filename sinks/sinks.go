@@ -32,7 +32,7 @@ type Plugin[C any] struct {
 // time and call, of all events, in any order, as fast as they come.
 type Capabilities struct {
 	Events          []string // event types that the sink can carry; nil = all
-	MaxBatch        int      // most deliveries in one call of a [BatchSink]; 0 = 1
+	MaxBatch        int      // most deliveries in one call of a [BatchSink], which the sink has to be then; 0 = 1
 	MaxBatchBytes   int      // most bytes of payload in one call; 0 = the relay's limit, 3 MiB
 	MaxConcurrency  int      // most calls at a time for one webhook; 0 = the webhook's `concurrency`
 	OrderedPerEntry bool     // each delivery of an entry comes after the one before it has succeeded or failed
@@ -70,8 +70,10 @@ type Sink interface {
 // BatchSink is a Sink that takes several deliveries at once, up to
 // Capabilities.MaxBatch; Deliver is not called then.
 //
-// The results are those of ds, in the same order. An error instead of results is the
-// outcome of all of them.
+// The results are those of ds, in the same order; the zero Result is a delivery that the
+// remote side has. An error instead of results is the outcome of all of them. When
+// DeliverBatch panics over several it is called again with each of them alone, so that the
+// one at fault takes no other with it.
 type BatchSink interface {
 	Sink
 	DeliverBatch(ctx context.Context, ds []*Delivery) ([]Result, error)

@@ -68,6 +68,7 @@ type LaneState struct {
 	// removed webhook fail then, those of a rate-limited one go on. Zero = it
 	// does not, or nobody knows when.
 	HoldUntil time.Time
+	HoldWhy   string // what the sink said when it called its settings unusable; "" = nothing
 }
 
 // ErrInFlight is what Dispatcher.Retry and Drop answer for a delivery that is

@@ -101,6 +101,15 @@ func happened(t *delivery.Attempt) string {
 	return "error " + string(t.Code)
 }
 
+// brief is what a sink said, as it fits into a sentence.
+func brief(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	if runes := []rune(text); len(runes) > 200 {
+		text = string(runes[:199]) + "…"
+	}
+	return text
+}
+
 // heldText says why a lane makes no attempts, and what ends that.
 func heldText(l LaneState) string {
 	switch l.Hold {
@@ -117,7 +126,11 @@ func heldText(l LaneState) string {
 	case delivery.HoldReturned:
 		return "the webhook came back with another sink or host while deliveries waited; they go on after `peanuts-relay enable`, or can be dropped"
 	case delivery.HoldMisconfigured:
-		return "its sink says that the settings cannot work; its deliveries go on when the settings change"
+		text := "its sink says that the settings cannot work"
+		if l.HoldWhy != "" {
+			text += " (" + brief(l.HoldWhy) + ")"
+		}
+		return text + "; one delivery is tried every 5 minutes and at each reload, and the others go on when it succeeds or the settings change"
 	case delivery.HoldPluginDown:
 		return "its plugin is not ready; its deliveries go on when the plugin is"
 	case delivery.HoldRateLimited:

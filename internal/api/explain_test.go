@@ -90,6 +90,10 @@ func TestEveryHoldReasonHasASentence(t *testing.T) {
 			t.Errorf("%s: %q", reason, text)
 		}
 	}
+	said := heldText(LaneState{Hold: delivery.HoldMisconfigured, HoldWhy: strings.Repeat("ä", 500) + "\nmore"})
+	if !strings.Contains(said, "(ä") || strings.Contains(said, "more") || len([]rune(said)) > 400 {
+		t.Errorf("what the sink said: %q", said)
+	}
 	if text := heldText(LaneState{}); text != "" {
 		t.Errorf("no reason: %q", text)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +25,11 @@ func documents(t *testing.T) map[string]string {
 	if err != nil || len(sinks) == 0 {
 		t.Fatalf("no pages about sinks: %v", err)
 	}
-	paths = append(paths, sinks...)
+	examples, err := filepath.Glob(filepath.Join(root, "docs", "examples", "*", "README.md"))
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("no examples of sinks: %v", err)
+	}
+	paths = slices.Concat(paths, sinks, examples)
 	pages := map[string]string{}
 	for _, p := range append(paths, filepath.Join(root, "README.md"), filepath.Join(root, "config.example.yaml")) {
 		text, err := os.ReadFile(p)
@@ -162,16 +167,27 @@ func loads(t *testing.T, text string) {
 	for name, content := range map[string]string{
 		"expenses.secret": "0123456789abcdef0123456789abcdef", "old": "0123456789abcdef0123456789abcdef", "new": "0123456789abcdef0123456789abcdef",
 		"make.url": "https://hook.eu2.make.com/abcdef", "n8n.token": "0123456789abcdef",
+		"slack-url": "https://hooks.slack.com/services/T0/B0/abcdef", "slack.url": "https://hooks.slack.com/services/T0/B0/abcdef", "slack.token": "xoxb-0123456789",
+		"google.json": `{"type":"service_account"}`, "ntfy.topic": "expenses-Zw3f8Qk1", "zap.url": "https://hooks.zapier.com/hooks/catch/1/abcdef/",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// The plugin of a page: what it is, only a start of it could tell.
-	if err := os.WriteFile(filepath.Join(dir, "peanuts-sink-acme"), nil, 0o755); err != nil {
+	// The plugins of a page: what they are, only a start of them could tell. Their own tests
+	// hold the settings to their schemas.
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	text = strings.ReplaceAll(text, "/opt/acme/", dir+"/")
+	for _, name := range []string{"acme", "sqlite", "ntfy", "zapier", "sheets", "slack"} {
+		if err := os.WriteFile(filepath.Join(dir, "peanuts-sink-"+name), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(text, "plugins:") {
+		text += "\nplugins: {dir: " + dir + "}\n"
+	}
+	text = strings.NewReplacer("/opt/acme/", dir+"/", "/opt/peanuts-sinks/", dir+"/", "/usr/lib/peanuts-relay/sinks", dir).Replace(text)
 	path := filepath.Join(dir, "config.yaml")
 	text = strings.ReplaceAll(text, "/etc/peanuts-relay/", dir+"/")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -193,9 +209,6 @@ func TestConfigurationsOfTheDocumentationAreValid(t *testing.T) {
 	for name, page := range documents(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, m := range block.FindAllStringSubmatch(page, -1) {
-				if strings.Contains(m[1], " sink: ") {
-					continue // the plugin's own tests hold its settings to their schema
-				}
 				blocks++
 				loads(t, m[1])
 			}

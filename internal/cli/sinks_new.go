@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -21,7 +22,7 @@ import (
 var scaffold embed.FS
 
 type sinksNewFlags struct {
-	module, dir string
+	module, dir, replace string
 }
 
 func (a *app) sinksNewCommand() *cobra.Command {
@@ -39,6 +40,7 @@ peanuts-relay sinks new acme --module github.com/example/peanuts-sink-acme --dir
 	})
 	c.Flags().StringVar(&f.module, "module", "", "`PATH` of the Go module; default example.com/peanuts-sink-NAME")
 	c.Flags().StringVar(&f.dir, "dir", "", "`DIR` to write to; default ./peanuts-sink-NAME")
+	c.Flags().StringVar(&f.replace, "replace", "", "`DIR` of the relay's source to build against, where its module cannot be downloaded")
 	return c
 }
 
@@ -56,6 +58,13 @@ func (a *app) sinksNew(cmd *cobra.Command, f *sinksNewFlags, name string) error 
 	if f.dir == "" {
 		f.dir = program
 	}
+	if f.replace != "" {
+		replace, err := relaySource(f.replace)
+		if err != nil {
+			return err
+		}
+		f.replace = replace
+	}
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return fileFault(err, "make directory")
 	}
@@ -64,7 +73,7 @@ func (a *app) sinksNew(cmd *cobra.Command, f *sinksNewFlags, name string) error 
 	} else if len(there) > 0 {
 		return failf("name another directory with --dir", "%s holds something already: %s", f.dir, there[0].Name())
 	}
-	values := map[string]string{"Name": name, "Program": program, "Module": f.module, "Version": releaseVersion(a.deps.Version)}
+	values := map[string]string{"Name": name, "Program": program, "Module": f.module, "Version": releaseVersion(a.deps.Version), "Replace": f.replace}
 	if err := writeScaffold(f.dir, values); err != nil {
 		return fileFault(err, "write sink")
 	}
@@ -73,9 +82,26 @@ func (a *app) sinksNew(cmd *cobra.Command, f *sinksNewFlags, name string) error 
   cd %s
   go mod tidy
   go test ./...
-  go build .
-`, f.dir)
+  CGO_ENABLED=0 go build -trimpath -o %s .
+  peanuts-relay sinks test ./%s --settings settings.yaml
+`, f.dir, program, program)
 	return nil
+}
+
+// relaySource is a directory with the relay's module, as go.mod names it.
+func relaySource(dir string) (string, error) {
+	text, err := readBounded(filepath.Join(dir, "go.mod"), 1<<20)
+	if err != nil {
+		return "", fileFault(err, "read the relay's source")
+	}
+	if !strings.HasPrefix(string(text), "module github.com/peanutsapp/peanuts-relay\n") {
+		return "", failf("it is the directory with the relay's own go.mod", "%s is not the relay's source", dir)
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return "", fileFault(err, "find the relay's source")
+	}
+	return strconv.Quote(dir), nil
 }
 
 // releaseVersion is what a go.mod can require: a released version, else "".

@@ -63,7 +63,7 @@ func TestANewSinkBuildsAndPassesItsTest(t *testing.T) {
 		t.Errorf("go.mod is %q, %v", written, err)
 	}
 	useCheckout(t, dir, root, string(written))
-	for _, args := range [][]string{{"gofmt", "-l", "."}, {"go", "vet", "./..."}, {"go", "build", "."}, {"go", "test", "./..."}, {"./sink", "describe"}} {
+	for _, args := range [][]string{{"gofmt", "-l", "."}, {"go", "vet", "./..."}, {"go", "build", "-o", "peanuts-sink-acme", "."}, {"go", "test", "./..."}, {"./peanuts-sink-acme", "describe"}} {
 		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -buildvcs=false", "GOPROXY=off", "GOWORK=off")
@@ -71,7 +71,7 @@ func TestANewSinkBuildsAndPassesItsTest(t *testing.T) {
 		if err != nil || args[0] == "gofmt" && len(text) > 0 {
 			t.Fatalf("%q: %v\n%s", args, err, text)
 		}
-		if args[0] == "./sink" && !strings.Contains(string(text), `"name": "acme"`) {
+		if args[0] == "./peanuts-sink-acme" && !strings.Contains(string(text), `"name": "acme"`) {
 			t.Errorf("describe says %s", text)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -72,12 +73,17 @@ func (l *loader) validateExecutable(s SinkFile, at, atSum []string) {
 	case err != nil:
 		bad("the directory of the plugin cannot be examined: "+reason(err), "")
 	case !l.trusted(info):
-		bad("others can change the plugin", "its owner must be root or the daemon's user, and its mode not more than 0755")
+		bad("others can change the plugin", mustBeSafe(s.Path, info))
 	case !l.trusted(dir):
-		bad("others can change the directory of the plugin", "its owner must be root or the daemon's user, and its mode not more than 0755")
+		bad("others can change the directory of the plugin", mustBeSafe(filepath.Dir(s.Path), dir))
 	case s.SHA256 != "" && checksum(f) != s.SHA256:
 		l.problem(atSum, Finding{Code: codeBadPlugin, Message: "the checksum of the plugin is another one", Suggestion: "was it upgraded? see sha256sum"})
 	}
+}
+
+// mustBeSafe says what has to be changed of a file that others could write to.
+func mustBeSafe(path string, info os.FileInfo) string {
+	return fmt.Sprintf("the owner of %s must be root or the daemon's user, and its mode, %04o, not more than 0755", path, info.Mode().Perm())
 }
 
 // validatePluginWebhook checks a webhook whose sink is a plugin, but for its

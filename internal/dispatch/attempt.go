@@ -289,7 +289,7 @@ func (l *lane) hold(s *slot, a *delivery.Attempt) (say func()) {
 	if cur := l.slot(); cur == nil || cur.Generation != s.Generation {
 		return nil // it speaks of settings that are gone
 	}
-	first := l.halt.distrust(now)
+	first := l.halt.distrust(now, a.Error)
 	l.reset()
 	if !first {
 		return nil

@@ -24,6 +24,7 @@ type halt struct {
 	backoff int64 // no reads and no claims until then; memory stays
 
 	misconfigured bool
+	why           string // what the sink said of it last
 	probeAt       int64
 	probeReady    bool // its time has come: the next delivery is the probe
 	probing       bool // the probe is in flight
@@ -56,10 +57,10 @@ func (h *halt) claimed() {
 	}
 }
 
-// distrust begins or renews the hold of a misconfigured sink.
-func (h *halt) distrust(now int64) (first bool) {
+// distrust begins or renews the hold of a misconfigured sink, which says why.
+func (h *halt) distrust(now int64, why string) (first bool) {
 	first = !h.misconfigured
-	h.misconfigured, h.probeReady, h.probing = true, false, false
+	h.misconfigured, h.why, h.probeReady, h.probing = true, why, false, false
 	h.probeAt = now + probeEvery.Milliseconds()
 	return first
 }
@@ -67,8 +68,15 @@ func (h *halt) distrust(now int64) (first bool) {
 // trustAgain ends it.
 func (h *halt) trustAgain() (ended bool) {
 	ended = h.misconfigured
-	h.misconfigured, h.probeReady, h.probing, h.probeAt = false, false, false, 0
+	h.misconfigured, h.why, h.probeReady, h.probing, h.probeAt = false, "", false, false, 0
 	return ended
+}
+
+// probe makes the next delivery of a misconfigured sink the probe, without the wait.
+func (h *halt) probe() {
+	if h.misconfigured && !h.probing {
+		h.probeAt, h.probeReady = 0, true
+	}
 }
 
 // limit pauses the lane for as long as the sink asks, within bounds.

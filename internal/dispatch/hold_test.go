@@ -95,6 +95,36 @@ func TestAMisconfiguredSinkIsProbedWithOneDeliveryEveryFiveMinutes(t *testing.T)
 	})
 }
 
+func TestAnOperatorCanHaveAMisconfiguredSinkProbedNow(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		begin := time.Now()
+		bad := func(_ context.Context, _ *delivery.Outbound, a *delivery.Attempt) {
+			a.Outcome, a.Error = delivery.Misconfigured, "the token was revoked"
+		}
+		w.d.Apply([]*Target{target(1, 4, w.recv.sink("a", until(begin.Add(20*time.Second), bad, ok)))})
+		w.d.Start()
+		w.store.accept(20, 1)
+		time.Sleep(10 * time.Second)
+		if st := w.d.LaneStats(1); st.HoldWhy != "the token was revoked" {
+			t.Errorf("held because of %q", st.HoldWhy)
+		}
+		before := len(w.recv.arrivals())
+		w.d.Probe()
+		w.d.Probe()
+		time.Sleep(time.Second)
+		if seen := w.recv.arrivals(); len(seen) != before+1 {
+			t.Errorf("%d deliveries went although one probe was asked for", len(seen)-before)
+		}
+		time.Sleep(10 * time.Second)
+		w.d.Probe()
+		time.Sleep(time.Second)
+		w.wantCounts(1, 0, 20, 0)
+		if st := w.d.LaneStats(1); st.Hold != "" || st.HoldWhy != "" {
+			t.Errorf("held as %q because of %q after it works again", st.Hold, st.HoldWhy)
+		}
+	})
+}
+
 func TestNewSettingsEndTheHoldOfAMisconfiguredSink(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
 		bad := func(_ context.Context, _ *delivery.Outbound, a *delivery.Attempt) { a.Outcome = delivery.Misconfigured }

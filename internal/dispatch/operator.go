@@ -15,6 +15,7 @@ type LaneStats struct {
 	Webhook  string // "" when it was removed
 	Hold     delivery.HoldReason
 	HoldEnds time.Time // wall clock; zero when no time ends it
+	HoldWhy  string    // what the sink said when it called its settings unusable; "" = nothing
 	InFlight int
 	NextDue  time.Time // wall clock of the next retry that is known; zero = none
 	Failing  bool      // the last counted attempt did not succeed
@@ -34,6 +35,9 @@ func (d *Dispatcher) LaneStats(num queue.Lane) LaneStats {
 	if s != nil {
 		st.Webhook = s.Webhook
 	}
+	if st.Hold == delivery.HoldMisconfigured {
+		st.HoldWhy = l.halt.why
+	}
 	if end := earlier(l.halt.limited, l.halt.probeAt); end != 0 && s.hold() == "" && s.held() == "" {
 		st.HoldEnds = d.wall(end)
 	}
@@ -41,6 +45,17 @@ func (d *Dispatcher) LaneStats(num queue.Lane) LaneStats {
 		st.NextDue = d.wall(l.waiting.next)
 	}
 	return st
+}
+
+// Probe lets each lane that its sink called misconfigured try one delivery now
+// instead of within five minutes: whoever calls it believes that the cause is gone.
+func (d *Dispatcher) Probe() {
+	for _, l := range d.table.Load().lanes {
+		l.mu.Lock()
+		l.halt.probe()
+		l.mu.Unlock()
+	}
+	d.rouse()
 }
 
 // InFlight reports whether a delivery is being attempted at this moment.

@@ -13,6 +13,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -22,9 +24,18 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
+	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// programName is the test binary's as a plugin.
+const programName = "peanuts-sink-http"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == programName {
+		sinks.Serve(Plugin())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	testSecret  = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -33,7 +33,7 @@ func collect(e *jsonschema.ValidationError, s *settingsSchema, out *[]Diagnostic
 	switch k := e.ErrorKind.(type) {
 	case *kind.Required:
 		for _, name := range k.Missing {
-			*out = append(*out, Diagnostic{Path: path + pointer([]string{name}), Summary: "it is required", Detail: s.detail(e.SchemaURL, name)})
+			*out = append(*out, Diagnostic{Path: path + pointer([]string{name}), Summary: secret.Clean(fmt.Sprintf("%q is required", name), maxSummary), Detail: s.detail(e.SchemaURL, name)})
 		}
 	case *kind.AdditionalProperties:
 		known := s.properties(e.SchemaURL)

@@ -95,6 +95,7 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 		LastKnownGood: r.LastKnownGood,
 		Plugins:       r.checkPlugins,
 		Outdated:      r.host.Outdated,
+		Asked:         r.probe,
 		Prepare:       r.prepare,
 		Outlook:       r.outlook,
 		History:       kept,
@@ -103,6 +104,13 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 		Notify:        r.notify,
 		Logger:        r.log,
 	}), end
+}
+
+// probe has the webhooks whose sinks called their settings unusable try a delivery now.
+func (r *relay) probe() {
+	if d := r.dispatcher.running(); d != nil {
+		d.Probe()
+	}
 }
 
 // noteQueue writes down where the queue is, if it is not where everybody looks: a

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type site struct {
 	finding   string        // what a plugin says of the settings of crm.main; "" = nothing
 	later     bool          // it might say something else later
 	outdated  []string
+	asked     atomic.Int32
 
 	*Reloader
 	boot *config.Config
@@ -141,7 +143,7 @@ func (s *site) open() {
 	s.watcher, s.hangup = &fakeWatcher{changed: make(chan struct{}, 1)}, make(chan struct{}, 1)
 	s.Reloader = New(Options{Load: s.load, Path: s.path("config.yaml"), Boot: boot, BootReport: report, Rejected: rejected, LastKnownGood: good.Generation,
 		Prepare: s.prepare, Outlook: func(w *config.Webhook) Outlook { return s.outlooks[w.ID] }, History: s.history, Watcher: s.watcher,
-		Plugins: s.plugins, Outdated: s.replaced,
+		Plugins: s.plugins, Outdated: s.replaced, Asked: func() { s.asked.Add(1) },
 		Hangup: s.hangup, Notify: s.notify, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
 }
 

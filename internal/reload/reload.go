@@ -76,6 +76,9 @@ type Options struct {
 	// A reload that somebody asks for replaces them, though the files are the same.
 	// nil is none.
 	Outdated func() []string
+	// Asked follows a reload that somebody asked for and that found nothing to change:
+	// what waits for a change elsewhere is to be tried now. nil is nothing.
+	Asked func()
 	// Prepare builds everything that a configuration needs and changes nothing
 	// that runs. Its error is shown to the operator.
 	Prepare func(context.Context, *config.Config) (Prepared, error)
@@ -149,6 +152,9 @@ func New(o Options) *Reloader {
 	}
 	if r.Outdated == nil {
 		r.Outdated = func() []string { return nil }
+	}
+	if r.Asked == nil {
+		r.Asked = func() {}
 	}
 	r.state = state{cfg: o.Boot, report: facts(o.BootReport), seen: facts(o.BootReport), loaded: time.Now(), counts: map[Count]uint64{}}
 	r.begin()
@@ -345,6 +351,9 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 	case report.Err() != nil:
 		return r.reject(e, report, false), nil
 	case report.Digest == s.report.Digest && len(outdated) == 0:
+		if cause.Trigger != rest.TriggerWatch {
+			defer r.Asked()
+		}
 		return r.unchanged(e, report), nil
 	}
 	changes := append(config.Diff(s.cfg, cfg), upgrades(outdated)...)

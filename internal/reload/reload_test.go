@@ -342,6 +342,19 @@ func TestAPluginThatCouldNotBeAskedIsAskedAgain(t *testing.T) {
 	s.until("second try", func() bool { return s.commits() == 1 })
 }
 
+func TestWhoeverAsksForAReloadHasWhatWaitsForARepairElsewhereTried(t *testing.T) {
+	s := newSite(t, one)
+	s.run()
+	before := s.asked.Load()
+	if got := s.reload(); got.Result != rest.ReloadUnchanged || s.asked.Load() != before+1 {
+		t.Errorf("%s; told %d times", got.Result, s.asked.Load()-before)
+	}
+	s.write("config.yaml", "nonsense: true")
+	if got := s.reload(); got.Result != rest.ReloadRejected || s.asked.Load() != before+1 {
+		t.Errorf("%s; told %d times", got.Result, s.asked.Load()-before)
+	}
+}
+
 func TestAReplacedExecutableIsTakenOverWhenSomebodyAsks(t *testing.T) {
 	s := newSite(t, one)
 	s.run()

@@ -109,6 +109,17 @@ func reachable(t *testing.T) string {
 	return ""
 }
 
+// Copy puts the running test binary under another name, as a program that others cannot
+// change, for tests in which it plays that program. It is gone after the test.
+func Copy(t testing.TB, name string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), name)
+	if err := errors.Join(os.Chmod(filepath.Dir(path), 0o755), copyProgram(path)); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	return path
+}
+
 func copyProgram(to string) error {
 	self, err := os.Executable()
 	if err != nil {

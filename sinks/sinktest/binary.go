@@ -37,7 +37,9 @@ type binary struct {
 	patience time.Duration
 	output   kept // of all processes
 
-	now *proc // the one that the checks share; nil = not started
+	now   *proc // the one that the checks share; nil = not started
+	ever  bool  // a process of it has served
+	never bool  // the first did not: none will
 }
 
 func newBinary(path string, patience time.Duration) (*binary, error) {
@@ -85,12 +87,27 @@ func (b *binary) running() (*proc, error) {
 			return b.now, nil
 		}
 	}
-	p, err := b.start()
+	p, err := b.serving()
 	if err != nil {
 		return nil, err
 	}
 	b.now = p
 	return p, nil
+}
+
+// errNever is that of every start but the first when that failed: the program is what is
+// wrong, which is to be said once.
+var errNever = errors.New("it did not start before")
+
+// serving starts a process that serves.
+func (b *binary) serving() (*proc, error) {
+	if b.never {
+		return nil, errNever
+	}
+	p, err := b.start()
+	b.never = err != nil && !b.ever
+	b.ever = b.ever || err == nil
+	return p, err
 }
 
 // ended says how the shared process came to its end; "" = it runs, or was not started.
@@ -167,7 +184,7 @@ func (p *proc) connect(handshake <-chan string, patience time.Duration) error {
 	select {
 	case line = <-handshake:
 	case <-p.gone:
-		return fmt.Errorf("it %s before a handshake", p.cmd.ProcessState)
+		return fmt.Errorf("it ended before a handshake (%s)", p.cmd.ProcessState)
 	case <-timeout.C:
 		return fmt.Errorf("there was no handshake on its standard output within %v", startWithin)
 	}

@@ -192,11 +192,18 @@ func TestAProgramThatDoesNotStartFailsWithItsLastWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := ""
-	err := CheckBinary(t.Context(), path, Options{}, func(r Result) {
+	var failed []Result
+	err := CheckBinary(t.Context(), path, modelOptions(), func(r Result) {
 		if r.Check == "describe" {
 			said = strings.Join(r.Details, "\n")
 		}
+		if r.Status == Failed {
+			failed = append(failed, r)
+		}
 	})
+	if got := names(failed); !slices.Equal(got, []string{"describe", "describe-command", "launch"}) {
+		t.Errorf("failed are %q, although one start was to say it", got)
+	}
 	if err != nil || !strings.Contains(said, "exit status 7") || !strings.Contains(said, "no luck today") {
 		t.Errorf("%q, %v", said, err)
 	}

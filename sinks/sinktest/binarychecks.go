@@ -83,10 +83,8 @@ func checkLaunch(p *probe) {
 
 // mustStart starts a process of the check's own.
 func (p *probe) mustStart() *proc {
-	proc, err := p.binary.start()
-	if err != nil {
-		p.fatalf("the sink does not start: %v", err)
-	}
+	proc, err := p.binary.serving()
+	p.started(err)
 	return proc
 }
 

@@ -301,6 +301,17 @@ func deliveryControls() []control {
 				return post()
 			})
 		}},
+		{"panic", "it takes the whole batch with it", func(m *model) {
+			m.answers(func(ds []*sinkpb.Delivery, results []*sinkpb.Result) []*sinkpb.Result {
+				pill := func(d *sinkpb.Delivery) bool { return strings.Contains(string(d.GetEntry().GetDataJson()), `"panic"`) }
+				if slices.ContainsFunc(ds, pill) {
+					for n, d := range ds {
+						results[n] = result(d, sinkpb.Outcome_OUTCOME_RETRY, "panic", "it panicked")
+					}
+				}
+				return results
+			})
+		}},
 	}
 }
 

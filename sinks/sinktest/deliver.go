@@ -423,4 +423,17 @@ func checkPanic(p *probe) {
 		p.failf("a delivery in which the sink panics: %s; want retry", say(r))
 	}
 	i.succeed(p.created())
+	if p.capabilities().GetMaxBatch() < 3 {
+		return
+	}
+	batch := []*sinks.Delivery{p.created(), p.created(), p.created()}
+	p.o.Panic(batch[1])
+	if answer, err = i.send(p.ctx, batch...); err != nil {
+		p.fatalf("the batch in which the sink panics fails: %v", err)
+	}
+	for n, d := range batch {
+		if r := resultOf(answer, d); n != 1 && !success(r) {
+			p.failf("a delivery in one batch with another over which the sink panics: %s; want delivered", say(r))
+		}
+	}
 }

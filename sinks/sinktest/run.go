@@ -44,12 +44,12 @@ func Run[T TB[T]](t T, server func() *grpc.Server, o Options) {
 	if s.o.Logs == nil {
 		s.o.Logs = heard.String
 	}
-	client, end, err := inProcess(server())
+	conn, end, err := inProcess(server())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer end()
-	s.client = client
+	s.client = sinkpb.NewSinkClient(conn)
 	subtests(t, s)
 }
 
@@ -100,20 +100,20 @@ func listen() (heard *kept, restore func()) {
 }
 
 // inProcess serves on a pipe in memory.
-func inProcess(server *grpc.Server) (client sinkpb.SinkClient, end func(), err error) {
+func inProcess(server *grpc.Server) (conn *grpc.ClientConn, end func(), err error) {
 	l := bufconn.Listen(1 << 20)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		_ = server.Serve(l)
 	}()
-	conn, err := grpc.NewClient("passthrough:sink", grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err = grpc.NewClient("passthrough:sink", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(maxSend), grpc.MaxCallRecvMsgSize(maxAnswer)))
 	if err != nil {
 		return nil, nil, err
 	}
-	return sinkpb.NewSinkClient(conn), func() {
+	return conn, func() {
 		closeAll(conn, l)
 		server.Stop()
 		<-served

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
@@ -141,18 +143,20 @@ func Checks() []Info {
 	return list
 }
 
-// Check runs the suite against a sink that runs already, and reports each check when it
-// has ended. The sink is drained at the end: it cannot be used afterwards.
+// Check runs the suite against a sink that runs already, behind a connection to its gRPC
+// server, and reports each check when it has ended. The sink is drained at the end: it
+// cannot be used afterwards. The connection has to let messages of 32 MiB through, and
+// answers of 4 MiB; the caller closes it.
 //
 // [Run] and [RunBinary] are what tests call. Check returns when all checks have been
 // reported, or ctx has ended.
-func Check(ctx context.Context, client sinkpb.SinkClient, o Options, report func(Result)) error {
+func Check(ctx context.Context, conn grpc.ClientConnInterface, o Options, report func(Result)) error {
 	s, err := newSuite(o)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	s.client = client
+	s.client = sinkpb.NewSinkClient(conn)
 	return s.all(ctx, report)
 }
 

@@ -132,10 +132,18 @@ func (p *probe) api() sinkpb.SinkClient {
 		return p.client
 	}
 	proc, err := p.binary.running()
-	if err != nil {
+	p.started(err)
+	return proc.client
+}
+
+// started ends the check when the program did not start.
+func (p *probe) started(err error) {
+	switch {
+	case errors.Is(err, errNever):
+		p.skipf("the sink does not start, see above")
+	case err != nil:
 		p.fatalf("the sink does not start: %v", err)
 	}
-	return proc.client
 }
 
 // stillAlive fails a check in which the sink's process ended.
