@@ -236,3 +236,16 @@ func TestWhateverRateASinkAsksForThePaceIsDefined(t *testing.T) {
 }
 
 func nan() float64 { var zero float64; return zero / zero }
+
+func TestADeliveryThatComesBeforeThePaceAllowsItIsSentWhenItDoes(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		s := w.recv.many("a", Limits{PerSecond: 1}, ok)
+		w.d.Apply([]*Target{target(1, 1, s)})
+		w.d.Start()
+		seqs := w.store.accept(1, 1)
+		time.Sleep(500 * time.Millisecond)
+		seqs = append(seqs, w.store.accept(1, 1)...)
+		time.Sleep(10 * time.Second)
+		w.onceEach(seqs)
+	})
+}

@@ -153,7 +153,11 @@ func (l *lane) kick() {
 	s := l.slot()
 	open := l.open(s)
 	l.tell(s, open)
-	if !open || l.pacedUntil() != 0 {
+	if !open {
+		return
+	}
+	if l.pacedUntil() != 0 {
+		l.arm() // for what has just come: nothing else may happen until then
 		return
 	}
 	want := min(l.concurrency(s), l.calls.n+l.backlog(s))

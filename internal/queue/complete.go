@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"sort"
 	"sync"
 	"time"
 
@@ -144,7 +145,7 @@ func (g *group) complete(c *Completion) {
 	d, a := &c.Delivery, c.Attempt
 	if !counts(a) && a.Outcome != delivery.Crashed {
 		if a.Outcome != delivery.Interrupted {
-			g.putAttempt(d.Lane, d.Seq, a)
+			g.putUncounted(d.Lane, d.Seq, a)
 			g.changed(d, a)
 		}
 		return
@@ -195,7 +196,7 @@ func (g *group) crashed(d *Delivery, a *delivery.Attempt, key []byte, row *pendi
 	start := len(g.arena)
 	g.arena = row.append(g.arena, key)
 	g.put(key, g.row(start))
-	g.putAttempt(d.Lane, d.Seq, a)
+	g.putUncounted(d.Lane, d.Seq, a)
 	g.changed(d, a)
 }
 
@@ -320,11 +321,31 @@ func (g *group) copyEvent(from, to payloadRef, seq uint64) payloadRef {
 }
 
 func (g *group) putAttempt(lane Lane, seq uint64, a *delivery.Attempt) {
-	request := g.template(a.Request)
 	start := len(g.arena)
 	g.arena = appendAttemptKey(g.arena, g.today, lane, seq, a.Number)
-	key := g.row(start)
-	start = len(g.arena)
+	g.putAttemptRow(g.row(start), a)
+}
+
+// maxUncounted is how many attempts of a delivery that do not count are kept for
+// a day and a number: a receiver that says no for weeks must not fill the disk.
+// Of more the newest takes the place of the one before it.
+const maxUncounted = 32
+
+// putUncounted adds the row of an attempt whose number the next one has as well.
+func (g *group) putUncounted(lane Lane, seq uint64, a *delivery.Attempt) {
+	keyOf := func(nth int) []byte {
+		start := len(g.arena)
+		g.arena = appendUncountedKey(g.arena, g.today, lane, seq, a.Number, nth)
+		return g.row(start)
+	}
+	// There are no gaps, so the first that is free is found by halving.
+	nth := sort.Search(maxUncounted-1, func(nth int) bool { return !g.has(keyOf(nth)) })
+	g.putAttemptRow(keyOf(nth), a)
+}
+
+func (g *group) putAttemptRow(key []byte, a *delivery.Attempt) {
+	request := g.template(a.Request)
+	start := len(g.arena)
 	g.arena = appendAttemptRow(g.arena, key, a, request)
 	g.put(key, g.row(start))
 }

@@ -307,7 +307,7 @@ func TestCrashesAreCountedOverARestartAndForgottenByAnOperatorsRetry(t *testing.
 	if err != nil || sum.Code != delivery.CodePluginCrash || sum.Error != "signal: killed" || sum.Attempts != 0 {
 		t.Errorf("it is listed as %+v, %v", sum, err)
 	}
-	if as, err := h.Attempts(lane, 1); err != nil || len(as) != 1 || as[0].Outcome != delivery.Crashed {
+	if as, err := h.Attempts(lane, 1); err != nil || len(as) != 2 || as[0].Outcome != delivery.Crashed || as[1].Outcome != delivery.Crashed {
 		t.Errorf("attempts: %+v, %v", as, err)
 	}
 	if d, err := h.Requeue(t.Context(), lane, 1); err != nil || d.Crashes != 0 || d.Track != Ready {
@@ -380,4 +380,62 @@ func TestWhatASinkSaysOfAnAttemptIsKept(t *testing.T) {
 			t.Errorf("attempts of %d: %+v, %v", seq, as, err)
 		}
 	}
+}
+
+func TestEveryAttemptIsInTheLogAlsoThoseThatDidNotCount(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	d := h.entry(lane, "a", 1)[0]
+	made := 0
+	try := func(outcome delivery.Outcome) {
+		made++
+		a := attemptOf(d, delivery.Pending, 0)
+		a.Outcome, a.Message = outcome, fmt.Sprint(made)
+		h.Complete(Completion{Delivery: d, Attempt: a})
+		h.settle()
+	}
+	said := func() (numbers []int, messages []string) {
+		as, err := h.Attempts(lane, d.Seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range as {
+			numbers, messages = append(numbers, a.Number), append(messages, a.Message)
+		}
+		return numbers, messages
+	}
+	try(delivery.RateLimited)
+	try(delivery.Crashed)
+	h.reopen()
+	try(delivery.Misconfigured)
+	try(delivery.Retry)
+	d = h.waiting(lane)[0]
+	try(delivery.RateLimited)
+	h.clock.advance(25 * time.Hour) // the next day's rows
+	try(delivery.RateLimited)
+	try(delivery.Rejected)
+	numbers, messages := said()
+	mustEqual(t, "numbers", fmt.Sprint(numbers), "[1 1 1 1 2 2 2]")
+	mustEqual(t, "messages", fmt.Sprint(messages), "[1 2 3 4 5 6 7]")
+	h.sound()
+}
+
+func TestAttemptsThatDoNotCountFillADiskNeitherOnOneDayNorEver(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	d := h.entry(lane, "a", 1)[0]
+	const made = 2*maxUncounted + 5
+	for n := range made {
+		a := attemptOf(d, delivery.Pending, 0)
+		a.Outcome, a.Message = delivery.RateLimited, fmt.Sprint(n+1)
+		h.Complete(Completion{Delivery: d, Attempt: a})
+	}
+	h.settle()
+	as, err := h.Attempts(lane, d.Seq)
+	if err != nil || len(as) != maxUncounted {
+		t.Fatal(len(as), err)
+	}
+	mustEqual(t, "the first that is kept", as[0].Message, "1")
+	mustEqual(t, "the last that is kept", as[len(as)-1].Message, fmt.Sprint(made))
+	h.sound()
 }

@@ -18,7 +18,7 @@ const (
 	kindEvent      = 'E' // class1 day2 seq8; sorts before everything, see eventKind
 	kindFormer     = 'e' // class1 day2 seq8: events as format 1 wrote them
 	kindFinished   = 'h' // class1 day2 lane4 seq8
-	kindAttempt    = 'a' // day2 lane4 seq8 att2
+	kindAttempt    = 'a' // day2 lane4 seq8 att2, and with nth1: see appendUncountedKey
 	kindRepeat     = 'i' // day2 hash16: idempotency keys
 	kindSenderID   = 'x' // day2 hash16 seq8
 	kindTemplate   = 't' // hash8
@@ -122,6 +122,13 @@ func appendAttemptKey(b []byte, day uint16, lane Lane, seq uint64, number int) [
 	b = binary.BigEndian.AppendUint32(b, uint32(lane))
 	b = binary.BigEndian.AppendUint64(b, seq)
 	return binary.BigEndian.AppendUint16(b, uint16(min(max(number, 0), 1<<16-1)))
+}
+
+// appendUncountedKey makes the key of the nth attempt of a day that did not count
+// and has the number that the next one that counts will have. It sorts between
+// those with that number and the one before.
+func appendUncountedKey(b []byte, day uint16, lane Lane, seq uint64, number, nth int) []byte {
+	return append(appendAttemptKey(b, day, lane, seq, number-1), byte(nth))
 }
 
 func appendRepeatKey(b []byte, day uint16, hash [16]byte) []byte {

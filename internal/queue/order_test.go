@@ -375,6 +375,22 @@ func TestFollowersAreReleasedInStepsAndAfterACrashInBetween(t *testing.T) {
 	}
 }
 
+func TestAHeadWithoutFollowersIsForgottenWhenTheLaneIsNotOrderedAnyMore(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	h.fails(h.entry(lane, "a", 1)[0])
+	h.fails(h.entry(lane, "b", 1)[0])
+	if more, err := h.ReleaseFollowers(t.Context(), &Release{Lane: lane}); more || err != nil {
+		t.Fatal(more, err)
+	}
+	mustEqual(t, "lines that make others look up", h.Lines(), false)
+	h.wantNoLines(lane)
+	h.sound()
+	h.reopen()
+	h.wantNoLines(lane)
+	h.sound()
+}
+
 func TestFollowersArePartOfRetentionsCopyForward(t *testing.T) {
 	h := newHarness(t, func(o *Options) { o.Retention = Retention{Payloads: day, Delivered: day, Failed: day} })
 	lane, ds := h.queued(3)

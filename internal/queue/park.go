@@ -141,7 +141,7 @@ func (g *group) release(l *laneState, q *Release) (more bool) {
 			return true
 		case there:
 			g.del(key)
-			l.lines--
+			g.touch(q.Lane).lines--
 			left--
 		}
 		q.from = append(key, 0xff)

@@ -32,8 +32,8 @@ func seqOf(key []byte) uint64 {
 	switch {
 	case key[0] == kindState:
 		return 0
-	case key[0] == kindAttempt && len(key) == lenAttempt:
-		return tail8(key[:len(key)-2])
+	case key[0] == kindAttempt && len(key) >= lenAttempt:
+		return tail8(key[:lenAttempt-2])
 	case len(key) >= lenEvent:
 		return tail8(key)
 	}

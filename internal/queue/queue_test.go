@@ -97,7 +97,7 @@ func TestAttemptsThatDoNotCountLeaveTheRowWhereItIs(t *testing.T) {
 	mustSeqs(t, "ready", h.ready(lane), 1)
 	mustEqual(t, "attempts", h.ready(lane)[0].Attempts, 0)
 	as, err := h.Attempts(lane, 1)
-	if err != nil || len(as) != 1 || as[0].Outcome != delivery.Misconfigured {
+	if err != nil || len(as) != 2 || as[0].Outcome != delivery.RateLimited || as[1].Outcome != delivery.Misconfigured {
 		t.Errorf("log: %+v, %v", as, err)
 	}
 	h.sound()
