@@ -1,0 +1,293 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/zoo"
+)
+
+// fate is what becomes of the deliveries of an animal while it is what it is.
+type fate int
+
+const (
+	fateHeld    fate = iota // none is ever sent: the plugin is not there
+	fateRetried             // all are tried again and again
+	fatePartly              // some arrive, the others are tried again
+	fateDeadly              // they kill the process, and the third time each is given up
+	fateWorks               // all arrive
+)
+
+// animal is a plugin, and what an operator must be told of it.
+type animal struct {
+	behaviour string
+	fate      fate
+	code      string // of the attempts that are to be repeated
+	status    string // "plugin zoo-…: " and this is in the status, "" = nothing is wrong
+	log       string // with sink=zoo-… in one line; "" = nothing special
+}
+
+const (
+	triedAgain = "cannot be started and is tried again"
+	endedAgain = "ended and is started again"
+)
+
+// flood is how many MiB are poured: with ZOO_FLOOD=1024 what the zoo was built for.
+func flood() string {
+	if n := os.Getenv("ZOO_FLOOD"); n != "" {
+		return "-" + n
+	}
+	return "-16"
+}
+
+var zooGroups = []struct {
+	name    string
+	animals []animal
+}{
+	{"ill", []animal{ // it takes the daemon 45 s to be sure
+		{"stopped", fateRetried, "timeout", "did not answer 3 health checks", "does not answer and is killed"},
+		{"close-socket", fateRetried, "no_result", "did not answer 3 health checks", "does not answer and is killed"},
+		{"hang-health", fateWorks, "", "did not answer 3 health checks", "does not answer and is killed"},
+		{"crash-health", fateWorks, "", "exited with status 3", endedAgain},
+		{"unhealthy", fateWorks, "", "a paw hurts", "says that it is not well"},
+	}},
+	{"not starting", []animal{
+		{"crash-start", fateHeld, "", "exited with status 3", triedAgain},
+		{"panic-start", fateHeld, "", "panic: I cannot find my shoes", triedAgain},
+		{"exit-0", fateHeld, "", "exited with status 0", triedAgain},
+		{"hang-start", fateHeld, "", "was not ready within 10s", triedAgain},
+		{"stop-start", fateHeld, "", "was not ready within 10s", triedAgain},
+		{"garbage", fateHeld, "", "is no handshake", triedAgain},
+		{"core", fateHeld, "", "of go-plugin, which is not supported", triedAgain},
+		{"protocol", fateHeld, "", "of the sink protocol; this relay speaks 1", triedAgain},
+		{"netrpc", fateHeld, "", "only grpc is supported", triedAgain},
+		{"network", fateHeld, "", "only unix is allowed", triedAgain},
+		{"socket-outside", fateHeld, "", "is not in the directory that it was given", triedAgain},
+		{"certificate", fateHeld, "", "a certificate, which was not asked for", triedAgain},
+		{"cookie", fateHeld, "", "exited with status", triedAgain},
+		{"name", fateHeld, "", "it calls itself", triedAgain},
+		{"mute", fateHeld, "", "10s", triedAgain},
+		{"crash-handshake", fateHeld, "", "exited with status 3", triedAgain},
+		{"crash-children", fateHeld, "", "exited with status 3", triedAgain},
+		{"flood-stdout", fateHeld, "", "before a handshake", triedAgain},
+		{"flood-lines", fateHeld, "", "is no handshake", triedAgain},
+		{"crash-describe", fateHeld, "", "its process ended during its description: it exited with status 3", triedAgain},
+		{"hang-describe", fateHeld, "", "its description failed: it did not answer in time", triedAgain},
+		{"crash-configure", fateHeld, "", "exited with status 3", triedAgain},
+		{"hang-configure", fateHeld, "", "did not answer in time", triedAgain},
+	}},
+	{"delivering badly", []animal{
+		{"crash-deliver", fateDeadly, "plugin_crash", "exited with status 3", "ended too often and is suspended"},
+		{"panic-deliver", fateDeadly, "plugin_crash", "panic: the stairs were wet", "ended too often and is suspended"},
+		{"starve-64", fateDeadly, "plugin_crash", "exited with status", "ended too often and is suspended"},
+		{"leak", fateDeadly, "plugin_crash", "panic: the token is ***", "the token is ***"},
+		{"crash-batch-3", fatePartly, "plugin_crash", "exited with status 3", endedAgain},
+		{"hang-deliver", fateRetried, "timeout", "", ""},
+		{"too-few", fatePartly, "no_result", "", "its results do not match the deliveries"},
+		{"too-many", fateWorks, "", "", "its results do not match the deliveries"},
+		{"unknown", fateRetried, "no_result", "", "its results do not match the deliveries"},
+		{"duplicate", fateRetried, "no_result", "", "its results do not match the deliveries"},
+		{"none", fateRetried, "no_result", "", "its results do not match the deliveries"},
+		{"bad-outcome", fateRetried, "no_result", "", ""},
+		{"big-state", fateRetried, "no_result", "", ""},
+		{"big-message", fateRetried, "no_result", "", ""},
+		{"huge-64", fateRetried, "no_result", "", ""},
+		{"crash-validate", fateWorks, "", "", ""},
+		{"hang-validate", fateWorks, "", "", ""},
+	}},
+	{"burdensome", []animal{
+		{"flood-stderr" + flood(), fateWorks, "", "", "lines dropped"},
+		{"flood-long" + flood(), fateWorks, "", "", "yyyy"},
+		{"flood-message" + flood(), fateWorks, "", "", "lines dropped"},
+		{"flood-empty" + flood(), fateWorks, "", "", "the flood is over"},
+		{"flood-panic" + flood(), fateWorks, "", "", "lines dropped"},
+		{"flood-after" + flood(), fateWorks, "", "", ""},
+		{"flood-stdio" + flood(), fateWorks, "", "", ""},
+		{"ignore-term", fateWorks, "", "", ""},
+		{"grandchild", fateWorks, "", "", ""},
+		{"fork-8", fateWorks, "", "", ""},
+		{"escape", fateWorks, "", "", ""},
+		{"hang-drain", fateWorks, "", "", ""},
+		{"crash-drain", fateWorks, "", "", ""},
+		{"bare", fateWorks, "", "", ""},
+	}},
+}
+
+// Each animal of the zoo in a webhook of one daemon with others that are well. While
+// they do what they do everything else arrives, nothing that was accepted for them is
+// lost, and the log and the status say what is the matter. When the daemon is killed
+// nothing of them is left. When an executable that behaves takes the place of each,
+// everything arrives there too.
+func TestNoPluginOfTheZooHurtsItsNeighbours(t *testing.T) {
+	for _, group := range zooGroups {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			var behaviours []string
+			for _, a := range group.animals {
+				behaviours = append(behaviours, a.behaviour)
+			}
+			// Twenty tries: none is used up before it has a plugin that works.
+			c := newCage(t, ", retry: {timeout: 2s, schedule: [1s, 3s"+strings.Repeat(", 8s", 18)+"]}", behaviours...)
+			p := c.up()
+			c.hand(40)
+			c.neighbours()
+			c.fates(group.animals)
+			c.told(p, group.animals)
+			c.hand(40)
+			c.neighbours()
+			c.fates(group.animals)
+			c.gone(c.perish(p, false))
+			c.nobody()
+
+			p = c.up()
+			c.hand(20)
+			c.neighbours()
+			c.perish(p, true) // the guards cannot put away what is left now: the next start does
+
+			p = c.up()
+			c.noStaleSocket()
+			c.hand(20)
+			c.neighbours()
+			c.fates(group.animals)
+			c.heal(behaviours...)
+			c.arrived()
+			c.givenUp(group.animals)
+			c.noSecrets()
+			p.stop()
+			c.nobody()
+			verifyStore(t, c.data)
+		})
+	}
+}
+
+// fates compares what is recorded of the deliveries with what may have happened.
+func (c *cage) fates(animals []animal) {
+	c.t.Helper()
+	counts := c.counts()
+	for _, a := range animals {
+		n := counts["crash."+a.behaviour]
+		if all := n.Pending + n.Success + n.Failed; all != int64(c.sent) {
+			c.t.Errorf("%s: %+v of %d deliveries", a.behaviour, n, c.sent)
+		}
+		ok := n.Failed == 0
+		switch a.fate {
+		case fateHeld, fateRetried:
+			ok = ok && n.Success == 0
+		case fateDeadly:
+			ok = n.Success == 0
+		}
+		if !ok {
+			c.t.Errorf("%s: %+v", a.behaviour, n)
+		}
+		if a.fate == fateWorks {
+			c.await(a.behaviour+" to have everything", func() bool { return c.counts()["crash."+a.behaviour].Success == int64(c.sent) })
+		}
+	}
+}
+
+// told waits until log and status say of each animal what is the matter with it, and
+// the deliveries why they have not arrived.
+func (c *cage) told(p *process, animals []animal) {
+	c.t.Helper()
+	for _, a := range animals {
+		sink := zoo.Name(a.behaviour)
+		c.await(fmt.Sprintf("the status to say of %s: %s", sink, a.status), func() bool {
+			s := c.plugin(a.behaviour)
+			return strings.Contains(s.LastError, a.status) || !s.Healthy && strings.Contains(s.Health, a.status)
+		})
+		c.await(fmt.Sprintf("the log to say of %s: %s", sink, a.log), func() bool {
+			for line := range strings.Lines(p.output()) {
+				if a.log == "" || strings.Contains(line, "sink="+sink+" ") && strings.Contains(line, a.log) {
+					return true
+				}
+			}
+			return false
+		})
+		if a.fate == fateHeld {
+			c.await("the table to say it", func() bool {
+				for line := range strings.Lines(c.command("status")) {
+					if strings.HasPrefix(line, "! plugin "+sink+": ") && strings.Contains(line, a.status) {
+						return true
+					}
+				}
+				return false
+			})
+		}
+		c.explained(a)
+	}
+}
+
+// explained looks at one delivery of an animal.
+func (c *cage) explained(a animal) {
+	c.t.Helper()
+	var d rest.Delivery
+	if a.fate == fateWorks {
+		return
+	}
+	c.await("a delivery of "+a.behaviour+" that says why it is where it is", func() bool {
+		for _, d = range c.listing() {
+			if d.Webhook == "crash."+a.behaviour && (a.fate == fateHeld && d.Status == rest.StatusHeld && d.HeldReason == string(delivery.HoldPluginDown) ||
+				a.fate != fateHeld && d.Attempts > 0 && d.Code == a.code) {
+				return true
+			}
+		}
+		return false
+	})
+	detail, err := c.admin.Delivery(c.t.Context(), d.ID)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if a.fate == fateHeld {
+		if len(detail.Log) != 0 || d.Attempts != 0 {
+			c.t.Errorf("%s: a delivery that was never sent has attempts: %+v", a.behaviour, detail.Log)
+		}
+		return
+	}
+	for _, at := range detail.Log {
+		if at.Rule == "" || at.RuleText == "" || at.Error == "" && at.State != rest.StatusSuccess {
+			c.t.Errorf("%s: an attempt without a reason: %+v", a.behaviour, at)
+		}
+	}
+}
+
+// givenUp settles accounts: only what killed its process three times has failed.
+func (c *cage) givenUp(animals []animal) {
+	c.t.Helper()
+	poison, _ := c.accounts()
+	may := map[string]bool{}
+	for _, a := range animals {
+		may["crash."+a.behaviour] = a.fate == fateDeadly
+	}
+	for id, d := range poison {
+		detail, err := c.admin.Delivery(c.t.Context(), id)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if last := detail.Log[len(detail.Log)-1]; !may[d.Webhook] || last.Rule != string(delivery.RulePoison) {
+			c.t.Errorf("a delivery to %s failed by the rule %q: %s", d.Webhook, last.Rule, d.Error)
+		}
+	}
+}
+
+// sleepers are the processes that plugins have left behind.
+func sleepers(all map[int]creature) (n int) {
+	for _, one := range all {
+		if strings.HasSuffix(one.name, "-sleeper") {
+			n++
+		}
+	}
+	return n
+}
+
+// number is a field of the environment, or def.
+func number(env string, def int) int {
+	if n, err := strconv.Atoi(os.Getenv(env)); err == nil {
+		return n
+	}
+	return def
+}
