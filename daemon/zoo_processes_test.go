@@ -78,10 +78,13 @@ func (c *cage) look(dir string) (one creature, ok bool) {
 		return one, false
 	}
 	one.began = fields[19]
-	for at, to := range map[string]*int{filepath.Base(dir): &one.pid, fields[1]: &one.parent, fields[2]: &one.group, fields[3]: &one.session} {
-		if *to, err = strconv.Atoi(at); err != nil {
+	for i, to := range []*int{&one.parent, &one.group, &one.session} {
+		if *to, err = strconv.Atoi(fields[1+i]); err != nil {
 			return one, false
 		}
+	}
+	if one.pid, err = strconv.Atoi(filepath.Base(dir)); err != nil {
+		return one, false
 	}
 	environ, _ := os.ReadFile(filepath.Join(dir, "environ")) // it may be gone, or another user's
 	args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
@@ -120,17 +123,17 @@ func (c *cage) gone(before map[int]creature) {
 		left = nil
 		for pid, one := range before {
 			if now, ok := c.look(filepath.Join("/proc", strconv.Itoa(pid))); ok && now.began == one.began {
-				left = append(left, fmt.Sprintf("%d %s", pid, one.name))
+				left = append(left, fmt.Sprintf("%+v", now))
 			}
 		}
 		return len(left) == 0
-	})
+	}, func() string { return fmt.Sprint(left) })
 }
 
 // nobody waits until there is no process at all, and no socket.
 func (c *cage) nobody() {
 	c.t.Helper()
-	c.await("no process of the cage", func() bool { return len(c.creatures()) == 0 })
+	c.await("no process of the cage", func() bool { return len(c.creatures()) == 0 }, func() string { return fmt.Sprint(c.creatures()) })
 	c.await("no socket", func() bool { return len(c.sockets()) == 0 })
 }
 

@@ -121,8 +121,8 @@ func (c *cage) hand(n int) {
 	c.sent += n
 }
 
-// await is until, with the patience that plugins need.
-func (c *cage) await(what string, done func() bool) {
+// await is until, with the patience that plugins need. At its end also says more.
+func (c *cage) await(what string, done func() bool, also ...func() string) {
 	c.t.Helper()
 	deadline := time.After(zooPatience)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -130,6 +130,9 @@ func (c *cage) await(what string, done func() bool) {
 	for !done() {
 		select {
 		case <-deadline:
+			for _, f := range also {
+				what += ": " + f()
+			}
 			s, err := c.admin.Status(context.Background())
 			c.t.Fatalf("waited %v for %s; status %+v, %v", zooPatience, what, s, err)
 		case <-tick.C:
