@@ -67,7 +67,7 @@ var zooGroups = []struct {
 		{"crash-describe", fateHeld, "", "its process ended during its description: it exited with status 3", triedAgain},
 		{"hang-describe", fateHeld, "", "its description failed: it did not answer in time", triedAgain},
 		{"crash-configure", fateHeld, "", "exited with status 3", triedAgain},
-		{"hang-configure", fateHeld, "", "did not answer in time", triedAgain},
+		{"hang-configure", fateHeld, "", "did not answer in time", "it did not answer in time"},
 		// The daemon is sure of these after 45 s.
 		{"stopped", fateRetried, "timeout", "did not answer 3 health checks", "does not answer and is killed"},
 		{"hang-health", fateWorks, "", "did not answer 3 health checks", "does not answer and is killed"},
@@ -151,7 +151,7 @@ func ordeal(t *testing.T, animals []animal) {
 		behaviours = append(behaviours, a.behaviour)
 	}
 	// Twenty tries: none is used up before it has a plugin that works.
-	c := newCage(t, ", retry: {timeout: 2s, schedule: [1s, 3s"+strings.Repeat(", 8s", 18)+"]}", behaviours...)
+	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s, 3s"+strings.Repeat(", 8s", 18)+"]}", behaviours...)
 	p := c.up()
 	stage("ready")
 	c.hand(40)
@@ -227,7 +227,11 @@ func (c *cage) told(p *process, animals []animal) {
 		sink := zoo.Name(a.behaviour)
 		c.await(fmt.Sprintf("the status to say of %s: %s", sink, a.status), func() bool {
 			s := c.plugin(a.behaviour)
-			return strings.Contains(s.LastError, a.status) || !s.Healthy && strings.Contains(s.Health, a.status)
+			said := s.LastError + "\n" + s.Health
+			for _, r := range s.Refused {
+				said += "\n" + r.Reason
+			}
+			return strings.Contains(said, a.status)
 		})
 		c.await(fmt.Sprintf("the log to say of %s: %s", sink, a.log), func() bool {
 			for line := range strings.Lines(p.output()) {
@@ -240,7 +244,7 @@ func (c *cage) told(p *process, animals []animal) {
 		if a.fate == fateHeld {
 			c.await("the table to say it", func() bool {
 				for line := range strings.Lines(c.command("status")) {
-					if strings.HasPrefix(line, "! plugin "+sink+": ") && strings.Contains(line, a.status) {
+					if (strings.HasPrefix(line, "! plugin "+sink+": ") || strings.HasPrefix(line, "! plugin "+sink+", webhook crash."+a.behaviour+": ")) && strings.Contains(line, a.status) {
 						return true
 					}
 				}

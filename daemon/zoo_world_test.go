@@ -39,8 +39,8 @@ type cage struct {
 var healthyWebhooks = []string{"crash.ok", "crash.ok2", "crash.ok3", "crash.good"}
 
 // newCage installs plugins, by behaviour, and writes the configuration. extra are
-// further keys of the plugins' webhooks.
-func newCage(t *testing.T, extra string, behaviours ...string) *cage {
+// further keys of the plugins' webhooks, delay is how long each of their calls takes.
+func newCage(t *testing.T, delay time.Duration, extra string, behaviours ...string) *cage {
 	t.Helper()
 	c := &cage{r: newReceiver(t), l: newLedger(), hooks: map[string]string{}}
 	var err error
@@ -52,15 +52,16 @@ func newCage(t *testing.T, extra string, behaviours ...string) *cage {
 	for _, name := range []string{"ok", "ok2", "ok3"} {
 		fmt.Fprintf(&b, "      %s: {url: %q}\n", name, c.r.URL+"/"+name)
 	}
-	hook := func(name, behaviour, extra string) {
+	hook := func(name, behaviour, extra string, delay time.Duration) {
 		zoo.Install(t, c.bin, behaviour)
-		fmt.Fprintf(&b, "      %s: {sink: %s, settings: {record: %s, token: %s}%s}\n", name, zoo.Name(behaviour), c.record(name), zooToken(behaviour), extra)
+		fmt.Fprintf(&b, "      %s: {sink: %s, settings: {record: %s, token: %s, delay_ms: %d}%s}\n",
+			name, zoo.Name(behaviour), c.record(name), zooToken(behaviour), delay.Milliseconds(), extra)
 		c.hooks[name] = behaviour
 	}
 	for _, behaviour := range behaviours {
-		hook(behaviour, behaviour, extra)
+		hook(behaviour, behaviour, extra, delay)
 	}
-	hook("good", "ordered", "")
+	hook("good", "ordered", "", 0)
 	fmt.Fprintf(&b, "plugins: {dir: %s}\n", c.bin)
 	c.site = newSite(t, "", b.String())
 	c.healthy = filepath.Join(c.bin, "peanuts-sink-healthy")
