@@ -31,6 +31,9 @@ const crashTime = "2025-01-15T14:32:00.000Z"
 // largeEvents is the number from which events are nearly as large as they may be.
 const largeEvents = 1_000_000
 
+// poisonEvents is the number from which events kill the process of a plugin of the zoo.
+const poisonEvents = 2_000_000
+
 // crashData is what event n says, in the form in which it is also sent. Every
 // seventeenth is large enough for the value log.
 func crashData(n int) string {
@@ -38,10 +41,14 @@ func crashData(n int) string {
 	if n%17 == 0 {
 		size += 5000
 	}
-	if n >= largeEvents {
+	zoo := ""
+	switch {
+	case n >= poisonEvents:
+		zoo = `,"zoo":"kill"`
+	case n >= largeEvents:
 		size += 900 << 10
 	}
-	return fmt.Sprintf(`{"n":%d,"pad":"%s"}`, n, strings.Repeat(string(rune('a'+n%26)), size))
+	return fmt.Sprintf(`{"n":%d,"pad":"%s"%s}`, n, strings.Repeat(string(rune('a'+n%26)), size), zoo)
 }
 
 // crashEntry is the entry that event n is about: five events one after the other

@@ -9,11 +9,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/peanutsapp/peanuts-relay/internal/cli/clitest"
+	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
 // TestMain makes the test binary the program itself, so that a session runs
-// real daemons and clients, each in a process of its own.
+// real daemons and clients, each in a process of its own. Under the name of an animal
+// it is that plugin.
 func TestMain(m *testing.M) {
+	zoo.Main()
 	testscript.Main(m, map[string]func(){"peanuts-relay": func() {
 		if name, value, _ := strings.Cut(loopbackNames, "="); os.Getenv(name) == value {
 			net.DefaultResolver = resolveToLoopback()

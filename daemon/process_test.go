@@ -108,7 +108,9 @@ func (s *site) start() *process {
 		s.t.Fatal(err)
 	}
 	go func() {
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20) // a plugin's line has up to 64 KiB, and what the daemon says of it
+		for lines.Scan() {
 			p.mu.Lock()
 			p.lines = append(p.lines, lines.Text())
 			close(p.grew)

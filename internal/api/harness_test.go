@@ -85,7 +85,8 @@ func newWorld(t *testing.T) *world {
 				Queue:  rest.Queue{Dir: "/var/lib/peanuts-relay", MaxBytes: 10 << 30, MinFree: 512 << 20},
 				Plugins: []rest.Plugin{{Sink: "slack", Path: "/usr/lib/peanuts-relay/sinks/peanuts-sink-slack", Version: "1.0.0", State: rest.PluginBackoff,
 					Since: rest.At(epoch), NextStartAt: rest.At(epoch.Add(time.Minute)), Restarts: 2, LastError: "exited with status 2",
-					CrashReport: "panic: nil map\n", Webhooks: []string{"expenses.alerts"}}}}
+					CrashReport: "panic: nil map\n", Webhooks: []string{"expenses.alerts"},
+					Refused: []rest.PluginRefusal{{Webhook: "expenses.alerts", Reason: "/channel: there is no such channel"}}}}}
 		},
 		Ingest: func() rest.Ingest {
 			return rest.Ingest{Accepted: 7, Duplicates: 2, Unstable: 1, Rejected: []rest.Rejected{{Reason: "invalid", Count: 3}, {Reason: "too_large"}}}

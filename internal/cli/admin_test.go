@@ -414,7 +414,8 @@ func TestWebhooksAndStatus(t *testing.T) {
 		Ingest: rest.Ingest{Accepted: 3, Rejected: []rest.Rejected{{Reason: "malformed", Count: 2}, {Reason: "forbidden"}}},
 		Queue:  rest.Queue{Dir: "/var/lib/x", State: "no_space", Counts: counts, MaxBytes: 10 << 30, Quarantined: 1, OldestPendingAt: moment(0)}, Replays: 1,
 		Plugins: []rest.Plugin{
-			{Sink: "sheets", Version: "1.0.0", State: rest.PluginReady, PID: 17, Since: moment(0), Healthy: true},
+			{Sink: "sheets", Version: "1.0.0", State: rest.PluginReady, PID: 17, Since: moment(0), Healthy: true,
+				Refused: []rest.PluginRefusal{{Webhook: "expenses.sheet", Reason: "it did not answer in time"}}},
 			{Sink: "slack", Version: "1.1.0", State: rest.PluginSuspended, Since: moment(60), NextStartAt: moment(120), Restarts: 5,
 				LastError: "killed by signal 9", CrashReport: "panic: a\x1b[31m\n" + strings.Repeat("frame\n", 20)},
 			{Sink: "zapier", State: rest.PluginReady, PID: 18, Health: "the hook is slow"}},
@@ -430,7 +431,7 @@ func TestWebhooksAndStatus(t *testing.T) {
 		"accepted    3 events since the start, 0 repeated, rejected: 2 malformed\n", "queue       no_space, 4.0 KiB of 10.0 GiB\n",
 		"deliveries  1,234 pending (1 held, 2 in flight, oldest from 2025-01-15 14:30:00), 5 success, 6 failed\n", "damaged     1 record set aside\n",
 		"slack   1.1.0    suspended              5  30s ago    in 30s\n", "! plugin slack: killed by signal 9\n    panic: a\ufffd[31m\n    frame\n", "    ... 9 more lines: peanuts-relay status --json\n",
-		"! plugin zapier is not well: the hook is slow\n",
+		"! plugin zapier is not well: the hook is slow\n", "! plugin sheets, webhook expenses.sheet: it did not answer in time\n",
 		"\nexpenses.backend  active    1,234          2        5       6  in 10s\n"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing from\n%s", want, stdout)

@@ -29,6 +29,9 @@ func (a *app) printPlugins(plugins []rest.Plugin) error {
 	}
 	for _, p := range plugins {
 		a.printTrouble(&p)
+		for _, r := range p.Refused {
+			fmt.Fprintf(a.Out, "%s plugin %s, webhook %s: %s\n", st.bad("!"), p.Sink, r.Webhook, oneLine(r.Reason))
+		}
 	}
 	return nil
 }

@@ -129,20 +129,20 @@ func (h *Host) Inspect(ctx context.Context, f File) (*Plugin, error) {
 	return &Plugin{b: b, about: b.description()}, nil
 }
 
-// find returns the binary of f, held for the caller. later = a file that cannot be opened
-// now may be opened later.
+// find returns the binary of f, held for the caller. later = the file may be opened later,
+// and by the supervisor: that takes as long as it takes to read all of it.
 func (h *Host) find(f File, later bool) (*binary, error) {
 	for _, b := range h.all() {
 		if b.serves(f) && b.current() && b.hold() {
 			return b, nil
 		}
 	}
+	if later {
+		return h.add(f, nil)
+	}
 	file, err := h.open(f.Path, f.SHA256)
 	if err != nil {
-		if !later {
-			return nil, fmt.Errorf("sink plugin %s: %w", f.Sink, err)
-		}
-		file = nil
+		return nil, fmt.Errorf("sink plugin %s: %w", f.Sink, err)
 	}
 	b, err := h.add(f, file)
 	if file != nil && (err != nil || b.opened() != file) {

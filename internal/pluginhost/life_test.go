@@ -198,3 +198,25 @@ func (l *life) deliver(s step) {
 		}
 	}
 }
+
+// A large executable takes long to read, and all of it is read for its checksum.
+func TestAPatientOpenDoesNotWaitForTheFileToBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.disk.put(path, &version{name: "fake"})
+		r.host.open = func(path, sum string) (executable, error) {
+			time.Sleep(time.Hour)
+			return r.disk.open(path, sum)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		i, _, err := r.host.Open(ctx, InstanceOptions{File: file(), Webhook: "a.b", Patient: true})
+		if took := time.Since(began); err != nil || i.Held() != delivery.HoldPluginDown || took != time.Second {
+			t.Fatalf("%v, held %q after %v", err, i.Held(), took)
+		}
+		time.Sleep(2 * time.Hour)
+		if i.Held() != "" || r.disk.started() != 1 {
+			t.Errorf("held %q, %d processes", i.Held(), r.disk.started())
+		}
+	})
+}

@@ -94,9 +94,13 @@ func (w *webhook) takes() map[string]bool {
 func (r *relay) plugins() []rest.Plugin {
 	var out []rest.Plugin
 	for _, p := range r.host.Status() {
+		var refused []rest.PluginRefusal
+		for _, x := range p.Refused {
+			refused = append(refused, rest.PluginRefusal{Webhook: x.Webhook, Reason: x.Reason})
+		}
 		out = append(out, rest.Plugin{Sink: p.Sink, Path: p.Path, Version: p.Version, State: string(p.State), PID: p.PID, Since: rest.At(p.Since),
 			NextStartAt: rest.At(p.NextStart), Restarts: p.Restarts, LastError: p.LastError, CrashReport: p.CrashReport,
-			Healthy: p.Healthy, Health: p.HealthMessage, Webhooks: slices.Clone(p.Webhooks)})
+			Healthy: p.Healthy, Health: p.HealthMessage, Webhooks: slices.Clone(p.Webhooks), Refused: refused})
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
@@ -68,6 +70,7 @@ func assemble(ctx context.Context, cfg *config.Config, old *snapshot, from sourc
 		}
 	}
 	outdated := from.host.Outdated()
+	var fresh []*webhook
 	for _, w := range cfg.Webhooks() {
 		snap.order = append(snap.order, w.ID)
 		built := &webhook{Webhook: w}
@@ -77,15 +80,41 @@ func assemble(ctx context.Context, cfg *config.Config, old *snapshot, from sourc
 			built.signer, built.plugin, built.sink = before.signer, before.plugin, before.sink
 			continue
 		}
-		if err := built.open(ctx, snap, from); err != nil {
-			snap.discard()
-			return nil, fmt.Errorf("webhook %s: %w", w.ID, err)
-		}
-		if built.sink != nil {
-			snap.fresh = append(snap.fresh, built.sink)
-		}
+		fresh = append(fresh, built)
+	}
+	if err := snap.open(ctx, fresh, from); err != nil {
+		snap.discard()
+		return nil, err
 	}
 	return snap, nil
+}
+
+// open makes the sinks of webhooks, those of different plugins at the same time: a plugin
+// that takes long keeps no other waiting.
+func (s *snapshot) open(ctx context.Context, fresh []*webhook, from sources) error {
+	bySink := map[string][]int{}
+	for i, w := range fresh {
+		bySink[w.Sink] = append(bySink[w.Sink], i)
+	}
+	failed := make([]error, len(fresh))
+	var all sync.WaitGroup
+	for _, some := range bySink {
+		all.Go(func() {
+			for _, i := range some {
+				if err := fresh[i].open(ctx, s, from); err != nil {
+					failed[i] = fmt.Errorf("webhook %s: %w", fresh[i].ID, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, w := range fresh {
+		if w.sink != nil {
+			s.fresh = append(s.fresh, w.sink)
+		}
+	}
+	return cmp.Or(failed...)
 }
 
 // sameSink reports whether the sink and the signer of a webhook can be kept:

@@ -141,6 +141,14 @@ type Plugin struct {
 	Healthy     bool     `json:"healthy"`       // what the plugin says of itself
 	Health      string   `json:"health"`        // and why not
 	Webhooks    []string `json:"webhooks"`      // that use it
+	// Refused are those of the webhooks that it does not take as they are: they are held.
+	Refused []PluginRefusal `json:"refused"`
+}
+
+// PluginRefusal is a webhook that a plugin that is ready does not take.
+type PluginRefusal struct {
+	Webhook string `json:"webhook"`
+	Reason  string `json:"reason"` // what is wrong with its settings, or what happened when the plugin got them
 }
 
 // Health answers GET /livez and GET /readyz: 200 when OK, else 503.

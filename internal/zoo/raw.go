@@ -106,7 +106,7 @@ func (r *raw) Deliver(ctx context.Context, in *sinkpb.DeliverRequest) (*sinkpb.D
 	for _, d := range in.GetDeliveries() {
 		st := steering(d.GetEntry().GetDataJson(), int(d.GetAttempt()))
 		steers = append(steers, st)
-		records = append(records, Record{os.Getpid(), call, d.GetId(), d.GetWebhook(), d.GetEvent(), d.GetEntry().GetId(), int(d.GetAttempt()), d.GetSequence(), string(d.GetState()), st.Do})
+		records = append(records, Record{os.Getpid(), call, d.GetId(), d.GetWebhook(), d.GetEvent(), d.GetEntry().GetId(), int(d.GetAttempt()), d.GetSequence(), string(d.GetState()), st.Do, hash(d.GetPayload())})
 	}
 	write(s.Record, records)
 	if err := r.before("deliver"); err != nil {

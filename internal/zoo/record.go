@@ -2,6 +2,8 @@ package zoo
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -29,7 +31,13 @@ type Record struct {
 	Attempt  int    `json:"attempt"`
 	Sequence uint64 `json:"sequence"`
 	State    string `json:"state"`
-	Do       string `json:"do"` // what the entry's data asks for; "" = deliver
+	Do       string `json:"do"`      // what the entry's data asks for; "" = deliver
+	Payload  string `json:"payload"` // its SHA-256, hex
+}
+
+func hash(payload []byte) string {
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:])
 }
 
 // Records reads what the plugins wrote to the file of [Settings].Record so far. No file is no

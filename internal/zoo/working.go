@@ -86,7 +86,7 @@ func (k *keeper) DeliverBatch(ctx context.Context, ds []*sinks.Delivery) ([]sink
 	records, steers := make([]Record, len(ds)), make([]steer, len(ds))
 	for i, d := range ds {
 		steers[i] = steering(d.Entry.Data, d.Attempt)
-		records[i] = Record{os.Getpid(), call, d.ID, d.Webhook, d.Event, d.Entry.ID, d.Attempt, d.Sequence, string(d.State), steers[i].Do}
+		records[i] = Record{os.Getpid(), call, d.ID, d.Webhook, d.Event, d.Entry.ID, d.Attempt, d.Sequence, string(d.State), steers[i].Do, hash(d.Payload)}
 	}
 	write(k.settings.Record, records)
 	select {

@@ -1,9 +1,7 @@
 package process_test
 
 import (
-	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,40 +10,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
+	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
-// group makes a memory group of the kernel with a limit, whichever version it has.
-func group(t *testing.T, limit int) (procs string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root may make a memory group")
-	}
-	for _, kind := range []struct{ root, limit, swap string }{
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"},
-		{"/sys/fs/cgroup", "memory.max", "memory.swap.max"},
-	} {
-		dir := filepath.Join(kind.root, "peanuts-relay-test-"+strconv.Itoa(os.Getpid()))
-		if os.Mkdir(dir, 0o755) != nil {
-			continue
-		}
-		t.Cleanup(func() {
-			eventually(t, "the memory group to be removed", func() bool {
-				err := os.Remove(dir)
-				return err == nil || errors.Is(err, os.ErrNotExist)
-			})
-		})
-		if os.WriteFile(filepath.Join(dir, kind.limit), []byte(strconv.Itoa(limit)), 0) != nil {
-			continue
-		}
-		_ = os.WriteFile(filepath.Join(dir, kind.swap), []byte(strconv.Itoa(limit)), 0)
-		return filepath.Join(dir, "cgroup.procs")
-	}
-	t.Skip("this machine lets nobody make a memory group")
-	return ""
-}
-
 func TestTheKernelKillsAPluginThatEatsMemory(t *testing.T) {
-	procs := group(t, 96<<20)
+	procs := zoo.MemoryGroup(t, 96<<20)
 	k := keep(t)
 	p := k.start("eat-1024")
 	configure(t, p, `{}`)
