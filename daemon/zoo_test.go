@@ -227,11 +227,12 @@ func (c *cage) told(p *process, animals []animal) {
 		sink := zoo.Name(a.behaviour)
 		c.await(fmt.Sprintf("the status to say of %s: %s", sink, a.status), func() bool {
 			s := c.plugin(a.behaviour)
-			said := s.LastError + "\n" + s.Health
+			var said strings.Builder
+			said.WriteString(s.LastError + "\n" + s.Health)
 			for _, r := range s.Refused {
-				said += "\n" + r.Reason
+				said.WriteString("\n" + r.Reason)
 			}
-			return strings.Contains(said, a.status)
+			return strings.Contains(said.String(), a.status)
 		})
 		c.await(fmt.Sprintf("the log to say of %s: %s", sink, a.log), func() bool {
 			for line := range strings.Lines(p.output()) {

@@ -23,16 +23,16 @@ func TestADeliveryThatABatchPanicsOverTakesNoOtherWithIt(t *testing.T) {
 	} {
 		var calls []string
 		client := serve(t, opens(batchSink{batch: func(ds []*sinks.Delivery) ([]sinks.Result, error) {
-			call := ""
+			var call strings.Builder
 			for _, d := range ds {
-				call += d.ID
+				call.WriteString(d.ID)
 			}
-			calls = append(calls, call)
-			if strings.Contains(call, "b") {
+			calls = append(calls, call.String())
+			if strings.Contains(call.String(), "b") {
 				panic("over b")
 			}
 			results := make([]sinks.Result, len(ds))
-			if call == "a" {
+			if call.String() == "a" {
 				results[0].Err = row.first
 			}
 			return results, nil
