@@ -57,19 +57,21 @@
 //
 // # Logging
 //
-// [Env].Log goes to the log of the relay with the name of the sink and the webhook. Plain
+// [Env.Logger] goes to the log of the relay with the name of the sink and the webhook. Plain
 // lines on standard error get there too. Log what an operator can act upon, and neither
 // payloads nor secrets; the secrets of the settings, and the path and query of URLs in
 // errors, are masked in what a sink logs and answers, but do not count on it: only what was
 // not taken apart is recognised. More than a few hundred lines a second are dropped.
 //
 // A panic in a method is a retry with the code "panic" and its stack in the log; the
-// process lives. A panic in a goroutine of the sink's own, or [os.Exit], ends the process,
+// process lives, and of a batch only the delivery at fault is tried again. What it
+// panicked with is in the log only if the Go runtime made it, for it may hold a payload. A
+// panic in a goroutine of the sink's own, or [os.Exit], ends the process,
 // and the relay starts it again.
 //
 // # Testing
 //
-// A Sink is an ordinary value: open it with the zero [Env] and settings from [Decode], and
+// The command peanuts-relay sinks new writes a sink to begin with, its test included. A Sink is an ordinary value: open it with the zero [Env] and settings from [Decode], and
 // call Deliver. [Plugin.Server] is the sink as the relay sees it. Package sinktest, beside
 // this one, is the suite that every sink should pass. Let the address of the service be a
 // setting, so that tests can bring their own.
