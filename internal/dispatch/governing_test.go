@@ -249,3 +249,22 @@ func TestADeliveryThatComesBeforeThePaceAllowsItIsSentWhenItDoes(t *testing.T) {
 		w.onceEach(seqs)
 	})
 }
+
+func TestARestartIsNoReasonForABurst(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		s := w.recv.many("a", Limits{PerSecond: 2, Burst: 8}, ok)
+		w.d.Apply([]*Target{target(1, 20, s)})
+		w.d.Start()
+		w.store.accept(30, 1)
+		time.Sleep(10 * time.Millisecond)
+		if n := len(s.made()); n != 1 {
+			t.Errorf("%d calls at once after a start", n)
+		}
+		time.Sleep(time.Minute) // all are sent, and the burst is earned
+		w.store.accept(30, 1)
+		time.Sleep(10 * time.Millisecond)
+		if n := len(s.made()); n != 38 {
+			t.Errorf("%d calls at once after a quiet time, want 8", n-30)
+		}
+	})
+}
