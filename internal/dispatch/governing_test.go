@@ -268,3 +268,27 @@ func TestARestartIsNoReasonForABurst(t *testing.T) {
 		}
 	})
 }
+
+// While any entry waits for its head each claim asks the store, without the lock.
+func TestWorkersThatAskTheStoreForTheOrderKeepThePaceTogether(t *testing.T) {
+	for _, per := range []int{1, 3} {
+		bubble(t, Options{}, func(t *testing.T, w *world) {
+			limits := Limits{PerSecond: 1, Batch: per, Ordered: true}
+			s := w.recv.many("a", limits, only("evt_1", down, ok))
+			w.store.entries = 50
+			w.d.Apply([]*Target{target(1, 8, s)})
+			w.d.Start()
+			seqs := w.store.accept(1, 1)
+			time.Sleep(10 * time.Second) // it waits for a retry: there is a line
+			w.store.readDelay = func() time.Duration { return time.Millisecond }
+			seqs = append(seqs, w.store.accept(30, 1)...)
+			time.Sleep(30 * time.Second)
+			if least := spacing(s.made(), 1); least < time.Second {
+				t.Errorf("%d a call: two calls within %v", per, least)
+			}
+			if n := w.recv.count(); n < 30 {
+				t.Errorf("%d a call: %d arrivals of %d", per, n, len(seqs))
+			}
+		})
+	}
+}
