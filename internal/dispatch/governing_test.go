@@ -280,7 +280,9 @@ func TestWorkersThatAskTheStoreForTheOrderKeepThePaceTogether(t *testing.T) {
 			w.d.Start()
 			seqs := w.store.accept(1, 1)
 			time.Sleep(10 * time.Second) // it waits for a retry: there is a line
+			w.store.mu.Lock()
 			w.store.readDelay = func() time.Duration { return time.Millisecond }
+			w.store.mu.Unlock()
 			seqs = append(seqs, w.store.accept(30, 1)...)
 			time.Sleep(30 * time.Second)
 			if least := spacing(s.made(), 1); least < time.Second {
