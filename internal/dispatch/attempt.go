@@ -50,7 +50,7 @@ func (l *lane) work() {
 			}
 			continue
 		}
-		del, ok := l.take(s)
+		del, ok := l.takeFirst(s)
 		if !ok {
 			break
 		}

@@ -83,7 +83,7 @@ func (l *lane) callBatch(s *slot, b *batch) bool {
 		l.nudge() // it has room for what is here; what it leaves starts other workers
 		return false
 	}
-	del, ok := l.take(s)
+	del, ok := l.takeFirst(s)
 	if !ok {
 		return false
 	}
@@ -110,6 +110,16 @@ func (l *lane) callBatch(s *slot, b *batch) bool {
 	b.end()
 	l.mu.Lock()
 	return true
+}
+
+// takeFirst is take for a call that begins now.
+func (l *lane) takeFirst(s *slot) (queue.Delivery, bool) {
+	del, ok := l.take(s)
+	if ok && l.pacedUntil() != 0 { // another call began while the store was asked
+		l.putBack(&del)
+		return queue.Delivery{}, false
+	}
+	return del, ok
 }
 
 // gather claims what goes with the first delivery: as many as the limits allow,

@@ -249,3 +249,48 @@ func TestADeliveryThatComesBeforeThePaceAllowsItIsSentWhenItDoes(t *testing.T) {
 		w.onceEach(seqs)
 	})
 }
+
+func TestARestartIsNoReasonForABurst(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		s := w.recv.many("a", Limits{PerSecond: 2, Burst: 8}, ok)
+		w.d.Apply([]*Target{target(1, 20, s)})
+		w.d.Start()
+		w.store.accept(30, 1)
+		time.Sleep(10 * time.Millisecond)
+		if n := len(s.made()); n != 1 {
+			t.Errorf("%d calls at once after a start", n)
+		}
+		time.Sleep(time.Minute) // all are sent, and the burst is earned
+		w.store.accept(30, 1)
+		time.Sleep(10 * time.Millisecond)
+		if n := len(s.made()); n != 38 {
+			t.Errorf("%d calls at once after a quiet time, want 8", n-30)
+		}
+	})
+}
+
+// While any entry waits for its head each claim asks the store, without the lock.
+func TestWorkersThatAskTheStoreForTheOrderKeepThePaceTogether(t *testing.T) {
+	for _, per := range []int{1, 3} {
+		bubble(t, Options{}, func(t *testing.T, w *world) {
+			limits := Limits{PerSecond: 1, Batch: per, Ordered: true}
+			s := w.recv.many("a", limits, only("evt_1", down, ok))
+			w.store.entries = 50
+			w.d.Apply([]*Target{target(1, 8, s)})
+			w.d.Start()
+			seqs := w.store.accept(1, 1)
+			time.Sleep(10 * time.Second) // it waits for a retry: there is a line
+			w.store.mu.Lock()
+			w.store.readDelay = func() time.Duration { return time.Millisecond }
+			w.store.mu.Unlock()
+			seqs = append(seqs, w.store.accept(30, 1)...)
+			time.Sleep(30 * time.Second)
+			if least := spacing(s.made(), 1); least < time.Second {
+				t.Errorf("%d a call: two calls within %v", per, least)
+			}
+			if n := w.recv.count(); n < 30 {
+				t.Errorf("%d a call: %d arrivals of %d", per, n, len(seqs))
+			}
+		})
+	}
+}

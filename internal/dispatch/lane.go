@@ -77,6 +77,7 @@ type order struct {
 func newLane(d *Dispatcher, num queue.Lane) *lane {
 	l := &lane{d: d, num: num}
 	l.entries.init(num)
+	l.calls.pace = newPace(d.store.Now())
 	for _, f := range l.lists() {
 		f.total = &d.held
 	}

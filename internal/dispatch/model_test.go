@@ -106,7 +106,7 @@ func (m *machine) sink(lane queue.Lane) Sink {
 	limits := Limits{Concurrency: m.random(4), Batch: m.random(7), BatchBytes: m.random(3) * 40, Linger: time.Duration(m.random(30)) * time.Millisecond,
 		State: m.random(2) == 0}
 	if m.random(3) == 0 {
-		limits.PerSecond, limits.Burst = float64(20+m.random(500)), m.random(5)
+		limits.PerSecond, limits.Burst = float64(2+m.random(500)*m.random(2)), m.random(5)
 	}
 	return m.recv.many(name, limits, m.answer)
 }
@@ -246,6 +246,11 @@ func (m *machine) settle() {
 	}
 	m.d.Resume()
 	m.apply()
+	time.Sleep(10 * time.Minute)
+	for range 12 { // nothing else happens that would wake a lane
+		m.store.accept(1, 1, 2, 3)
+		time.Sleep(time.Duration(m.random(100)) * time.Millisecond)
+	}
 	time.Sleep(10 * time.Minute)
 	synctest.Wait()
 	for lane := queue.Lane(1); lane <= 3; lane++ {

@@ -108,17 +108,19 @@ func (s *Store) loadStates(txn *badger.Txn) {
 	}
 }
 
-// staleStates is one lane and sink whose states are to go; false when there is
-// none. Store.mu is held.
+// staleStates is the first lane and sink whose states are to go, so that a sweep
+// is through with one before it begins another; false when there is none.
+// Store.mu is held.
 func (s *Store) staleStates(now int64) (lane Lane, sink uint32, ok bool) {
-	for lane, l := range s.lanes {
-		for _, sink := range l.states {
-			if !s.keepsStates(l, sink, now) {
-				return lane, sink, true
+	for number, l := range s.lanes {
+		for _, of := range l.states {
+			first := !ok || number < lane || (number == lane && of < sink)
+			if first && !s.keepsStates(l, of, now) {
+				lane, sink, ok = number, of, true
 			}
 		}
 	}
-	return 0, 0, false
+	return lane, sink, ok
 }
 
 // sweep discards what sinks have kept that webhooks no longer have. Owned by the

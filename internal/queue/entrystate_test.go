@@ -439,3 +439,28 @@ func TestAttemptsThatDoNotCountFillADiskNeitherOnOneDayNorEver(t *testing.T) {
 	mustEqual(t, "the last that is kept", as[len(as)-1].Message, fmt.Sprint(made))
 	h.sound()
 }
+
+// Each turn to another would begin anew, and pass what was removed before.
+func TestDiscardingIsThroughWithOneSinkOfOneLaneBeforeTheNext(t *testing.T) {
+	h := newHarness(t)
+	lanes := h.lane("x.a", "x.b", "x.c", "x.d")
+	err := h.do(t.Context(), func(g *group) error {
+		for _, lane := range lanes {
+			l := h.lanes[lane]
+			l.told, l.sink, l.states = true, 1, []uint32{3, 2}
+		}
+		for range 100 {
+			if lane, sink, ok := h.staleStates(g.now); lane != lanes[0] || sink != 2 || !ok {
+				t.Errorf("lane %d, sink %d, %v", lane, sink, ok)
+				break
+			}
+		}
+		for _, lane := range lanes {
+			h.lanes[lane].states = nil
+		}
+		return errUnchanged
+	})
+	if err != errUnchanged {
+		t.Fatal(err)
+	}
+}

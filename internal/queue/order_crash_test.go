@@ -30,6 +30,9 @@ type orderlyKey struct {
 	entry string
 }
 
+// meetMost is how many deliveries are looked at before some of them are parked.
+const meetMost = 64
+
 // newOrderly returns nil for another mode.
 func newOrderly(mode string) *orderly {
 	if mode != crashOrder {
@@ -54,30 +57,42 @@ func (o *orderly) changed(cs []Change) {
 	}
 }
 
-// meet claims a ready delivery or parks it; they come in order.
-func (o *orderly) meet(d Delivery) {
-	o.mu.Lock()
-	ahead := o.busy[keyOf(&d)]
-	if ahead == 0 {
-		o.busy[keyOf(&d)] = d.Seq
-	}
-	o.mu.Unlock()
-	blocked, err := o.s.Blocked(d.Lane, d.EntryID, d.Seq)
-	if err != nil {
-		return
-	}
-	if ahead == 0 && !blocked {
-		o.attempt(d)
-		return
-	}
-	if ahead == 0 {
-		defer func() {
+// meet claims ready deliveries, which come in order, or parks them, many at a time:
+// else a life would be over before it is through with what the one before left.
+func (o *orderly) meet(ds ...Delivery) {
+	var ps []Parking
+	parking := map[orderlyKey]bool{}
+	for _, d := range ds {
+		k := keyOf(&d)
+		o.mu.Lock()
+		ahead := o.busy[k]
+		if ahead == 0 && !parking[k] {
+			o.busy[k] = d.Seq
+		}
+		o.mu.Unlock()
+		if ahead == 0 && !parking[k] {
+			blocked, err := o.s.Blocked(d.Lane, d.EntryID, d.Seq)
+			if err != nil {
+				return
+			}
+			if !blocked {
+				o.attempt(d)
+				continue
+			}
 			o.mu.Lock()
-			delete(o.busy, keyOf(&d))
+			delete(o.busy, k)
 			o.mu.Unlock()
-		}()
+		}
+		parking[k] = true
+		ps = append(ps, Parking{Delivery: d, Behind: ahead})
 	}
-	_, _, _ = o.s.Park(context.Background(), []Parking{{Delivery: d, Behind: ahead}})
+	for len(ps) > 0 {
+		_, n, err := o.s.Park(context.Background(), ps)
+		if err != nil {
+			return
+		}
+		ps = ps[n:]
+	}
 }
 
 func (o *orderly) attempt(d Delivery) {
@@ -101,14 +116,18 @@ func (o *orderly) start(s *Store, lanes []Lane, work <-chan Delivery) {
 		if err != nil {
 			return
 		}
-		for _, d := range ds {
-			o.meet(d)
+		for some := range slices.Chunk(ds, meetMost) {
+			o.meet(some...)
 		}
 		go o.retry(lane)
 	}
 	go func() {
 		for d := range work {
-			o.meet(d)
+			ds := []Delivery{d}
+			for len(work) > 0 && len(ds) < meetMost {
+				ds = append(ds, <-work)
+			}
+			o.meet(ds...)
 		}
 	}()
 }
