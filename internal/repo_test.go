@@ -368,3 +368,37 @@ func TestTheArchitectureNamesEveryPackage(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryCommandTakesItsVersionFromTheLinker: scripts/build sets main.version, and what
+// a plugin describes itself with has to be it.
+func TestEveryCommandTakesItsVersionFromTheLinker(t *testing.T) {
+	takes := map[string]bool{}
+	for _, f := range parseModule(t) {
+		if f.test || f.ast.Name.Name != "main" || path.Dir(f.dir) != "plugins" {
+			continue
+		}
+		takes[f.dir] = takes[f.dir] || false
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			field, ok := n.(*ast.KeyValueExpr)
+			if !ok {
+				return true
+			}
+			if name, ok := field.Key.(*ast.Ident); ok && name.Name == "Version" {
+				ast.Inspect(field.Value, func(n ast.Node) bool {
+					v, ok := n.(*ast.Ident)
+					takes[f.dir] = takes[f.dir] || ok && v.Name == "version"
+					return true
+				})
+			}
+			return true
+		})
+	}
+	if len(takes) < 3 {
+		t.Fatalf("%d plugins", len(takes))
+	}
+	for dir, ok := range takes {
+		if !ok {
+			t.Errorf("%s describes itself with a version of its own", dir)
+		}
+	}
+}

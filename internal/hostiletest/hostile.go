@@ -45,7 +45,11 @@ const (
 
 // Ways are all of them.
 func Ways() []Way {
-	ways := []Way{
+	return slices.Concat(echoes(), withoutEnd(), wrongBodies(), wrongStatuses())
+}
+
+func echoes() []Way {
+	return []Way{
 		{Name: "an echo", answer: func(w io.Writer, request, _ string) { say(w, request) }},
 		{Name: "an echo of the path as the status", answer: func(w io.Writer, request, _ string) {
 			say(w, "HTTP/1.1 "+strings.Fields(request)[1]+" OK\r\n\r\n")
@@ -59,6 +63,11 @@ func Ways() []Way {
 		{Name: "a redirect to another host", answer: func(w io.Writer, _, elsewhere string) {
 			say(w, "HTTP/1.1 307 Temporary Redirect\r\nLocation: "+elsewhere+"\r\nContent-Length: 0\r\n\r\n")
 		}},
+	}
+}
+
+func withoutEnd() []Way {
+	return []Way{
 		{Name: "a body without end", Answered: true, forever: true, answer: func(w io.Writer, _, _ string) { endless(w, "200 OK", " ") }},
 		{Name: "an array without end", Answered: true, forever: true, answer: func(w io.Writer, _, _ string) { endless(w, "200 OK", "[[1],") }},
 		{Name: "an error without end", forever: true, answer: func(w io.Writer, _, _ string) { endless(w, "500 Internal Server Error", "no") }},
@@ -88,11 +97,18 @@ func Ways() []Way {
 			say(w, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
 		}},
 	}
+}
+
+func wrongBodies() (ways []Way) {
 	for _, body := range []string{"", "<html>", "{", "null", "[]", "7", `"ok"`, `{"ok":"true","status":7,"access_token":[],"expires_in":"x","sheets":7,"valueRanges":{}}`, "\x1f\x8b\x08\x00", "\x00\xff\xfe", strings.Repeat("[", 20_000)} {
 		ways = append(ways, Way{Name: fmt.Sprintf("200 with %.20q", body), Answered: true, answer: func(w io.Writer, _, _ string) {
 			say(w, page("200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/html", body))
 		}})
 	}
+	return ways
+}
+
+func wrongStatuses() (ways []Way) {
 	for _, status := range []int{400, 401, 403, 404, 409, 413, 429, 500, 503, 599, 999} {
 		ways = append(ways, Way{Name: fmt.Sprintf("%d with an echo", status), answer: func(w io.Writer, request, _ string) {
 			say(w, page(fmt.Sprintf("%d %s", status, flat(request)), request))
@@ -230,9 +246,4 @@ func drip(w io.Writer) {
 			return
 		}
 	}
-}
-
-// Shows are those of the secrets that a text has, whole or in part.
-func Shows(text string, secrets ...string) []string {
-	return slices.DeleteFunc(slices.Clone(secrets), func(s string) bool { return !strings.Contains(text, s) })
 }

@@ -108,7 +108,7 @@ func newHost(t *testing.T, change ...func(*Settings)) *host {
 }
 
 func TestFiveThousandEntriesAreFiveThousandRows(t *testing.T) {
-	for _, size := range []int{maxBatch, 20} {
+	for _, size := range []int{maxBatch, 40} {
 		t.Run(fmt.Sprint("batches of ", size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHost(t)
