@@ -96,8 +96,7 @@ func (c *cage) isPoison(id string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	// Those that are not counted have the same number, and of them the newest is kept.
-	if n := len(detail.Log); detail.Status != rest.StatusFailed || n != 2 || detail.Log[n-1].Rule != string(delivery.RulePoison) || detail.Log[0].Rule != string(delivery.RuleCrashed) ||
+	if n := len(detail.Log); detail.Status != rest.StatusFailed || n != delivery.MaxCrashes || detail.Log[n-1].Rule != string(delivery.RulePoison) || detail.Log[0].Rule != string(delivery.RuleCrashed) ||
 		!strings.Contains(detail.Log[0].Error, "killed by signal 9 (SIGKILL)") {
 		c.t.Errorf("delivery %s to %s is %s, its attempts: %+v", id, detail.Webhook, detail.Status, detail.Log)
 	}
