@@ -227,12 +227,11 @@ func (c *cage) told(p *process, animals []animal) {
 		sink := zoo.Name(a.behaviour)
 		c.await(fmt.Sprintf("the status to say of %s: %s", sink, a.status), func() bool {
 			s := c.plugin(a.behaviour)
-			var said strings.Builder
-			said.WriteString(s.LastError + "\n" + s.Health)
+			said := []string{s.LastError, s.Health}
 			for _, r := range s.Refused {
-				said.WriteString("\n" + r.Reason)
+				said = append(said, r.Reason)
 			}
-			return strings.Contains(said.String(), a.status)
+			return strings.Contains(strings.Join(said, "\n"), a.status)
 		})
 		c.await(fmt.Sprintf("the log to say of %s: %s", sink, a.log), func() bool {
 			for line := range strings.Lines(p.output()) {
