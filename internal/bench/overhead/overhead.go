@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -164,22 +165,29 @@ func (l *lab) close() error {
 
 // round is one leg of each side.
 func (l *lab) round(ctx context.Context, pluginFirst bool) (plugin, inProcess leg, err error) {
-	first, second := l.pluginSink, l.ownSink
+	legs := []func(){
+		func() { // a profile tells the sides apart by the label
+			pprof.Do(ctx, pprof.Labels("side", "plugin"), func(ctx context.Context) {
+				if err == nil {
+					plugin, err = l.leg(ctx, l.pluginSink)
+				}
+			})
+		},
+		func() {
+			pprof.Do(ctx, pprof.Labels("side", "in_process"), func(ctx context.Context) {
+				if err == nil {
+					inProcess, err = l.leg(ctx, l.ownSink)
+				}
+			})
+		},
+	}
 	if !pluginFirst {
-		first, second = second, first
+		slices.Reverse(legs)
 	}
-	a, err := l.leg(ctx, first)
-	if err != nil {
-		return plugin, inProcess, err
+	for _, leg := range legs {
+		leg()
 	}
-	b, err := l.leg(ctx, second)
-	if err != nil {
-		return plugin, inProcess, err
-	}
-	if !pluginFirst {
-		a, b = b, a
-	}
-	return a, b, nil
+	return plugin, inProcess, err
 }
 
 func (s *Side) add(l leg) {
