@@ -79,7 +79,8 @@ var imports = map[string][]string{
 	"internal/id":       {},
 	"internal/suggest":  {},
 
-	"internal/bench": {},
+	"internal/bench":          {"internal/bench/overhead"},
+	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},
 
 	"internal/disktest":    {"internal/testhost"},
 	"internal/testhost":    {},

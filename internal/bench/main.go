@@ -1,6 +1,7 @@
 // Command bench measures the daemon against two floors in the same run: a bare
 // net/http client that posts the same signed events from memory, and a log that
-// does nothing but append and fdatasync.
+// does nothing but append and fdatasync. And a plugin against a sink in the same
+// process, in package overhead.
 //
 // What it guarantees: every figure comes from the built daemon as an operator
 // runs it (default durability, signatures on, the receiver verifying each), the
@@ -16,15 +17,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+
+	"github.com/peanutsapp/peanuts-relay/internal/bench/overhead"
 )
 
 func main() {
+	overhead.Play()
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench run|receiver|bare|walfloor|load [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench run|receiver|bare|walfloor|load|overhead [flags]")
 		os.Exit(2)
 	}
 	commands := map[string]func([]string) error{
-		"run": runAll, "receiver": runReceiver, "bare": runBare, "walfloor": runWALFloor, "load": runLoad,
+		"run": runAll, "receiver": runReceiver, "bare": runBare, "walfloor": runWALFloor, "load": runLoad, "overhead": runOverhead,
 	}
 	f := commands[os.Args[1]]
 	if f == nil {

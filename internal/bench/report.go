@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/bench/overhead"
 )
 
 // report collects what the parts of a run measured; a zero is a part that was
@@ -31,6 +33,8 @@ type report struct { // one field a figure: a table is clearer than a tree here
 	killAcked, killLost, killDups               int64
 	killBack                                    time.Duration
 	ndjsonAccepted, ndjsonDelivered, ndjsonBare float64
+
+	overhead, overheadFlow, overheadFour, overheadSingle overhead.Report
 }
 
 // row is one line of the table: what was measured, the figure, the least that
@@ -74,6 +78,32 @@ func (r *report) rows() (out []row) {
 	add(r.idleAnon > 0, row{"idle processor", fmt.Sprintf("%.2f %%", 100*r.idleCPU), "0.5 %", "0.1 %", r.idleCPU < 0.005})
 	add(nd, row{"NDJSON, 4 clients, accepted/s, no delivery", fmt.Sprintf("%.0f/s", r.ndjsonAccepted), "40000", "100000", r.ndjsonAccepted >= 40000})
 	add(nd, row{"NDJSON, delivered/s divided by the bare client", fmt.Sprintf("%.3f", r.ndjsonDelivered/cmp.Or(r.ndjsonBare, 1)), "0.5", "0.75", r.ndjsonDelivered/cmp.Or(r.ndjsonBare, 1) >= 0.5})
+	out = append(out, r.overheadRows()...)
+	return out
+}
+
+func (r *report) overheadRows() (out []row) {
+	for _, c := range []struct {
+		what        string
+		r           *overhead.Report
+		first, goal string
+	}{
+		{"batches of 50, a backlog", &r.overhead, "0.7", "0.8"},
+		{"batches of 50, events flow in", &r.overheadFlow, "0.7", "0.8"},
+		{"batches of 50, a backlog, 4 webhooks at once", &r.overheadFour, "0.7", "0.8"},
+		{"each delivery alone, a backlog", &r.overheadSingle, "-", "-"},
+	} {
+		if c.r.Deliveries == 0 {
+			continue
+		}
+		a, b := &c.r.Plugin, &c.r.InProcess
+		cost := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Microsecond)) }
+		out = append(out,
+			row{"no-op plugin, " + c.what, fmt.Sprintf("%.0f/s", a.Median), "-", "-", true},
+			row{"  the same in process", fmt.Sprintf("%.0f/s", b.Median), "-", "-", true},
+			row{"  divided by that; lowest round", fmt.Sprintf("%.2f; %.2f", c.r.Ratio, c.r.Lowest), c.first, c.goal, c.first == "-" || c.r.Ratio >= 0.7},
+			row{"  µs of processor a delivery: daemon / in process / plugin", cost(a.CPU) + " / " + cost(b.CPU) + " / " + cost(a.Plugin), "-", "-", true})
+	}
 	return out
 }
 

@@ -17,6 +17,7 @@ import (
 // sizes is how much each part of a run does.
 type sizes struct {
 	flood, rate, isolation, ndjson, backlog, kills int
+	overhead, rounds                               int // deliveries of a leg, legs of each side
 	idle                                           time.Duration
 }
 
@@ -30,13 +31,15 @@ func runAll(args []string) error {
 	binary := fs.String("binary", "", "the daemon")
 	dir := fs.String("dir", "", "where the queue and the log floor write; default a temporary directory")
 	quick := fs.Bool("quick", false, "a tenth of the work: shows that it runs, the figures mean little")
-	only := fs.String("only", "", "comma-separated parts: flood,rate,isolation,ndjson,backlog,kill,idle")
+	only := fs.String("only", "", "comma-separated parts: flood,rate,isolation,ndjson,backlog,kill,idle,overhead")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	n := sizes{flood: 40000, rate: 6000, isolation: 30000, ndjson: 200000, backlog: 1000000, kills: 5, idle: 20 * time.Second}
+	n := sizes{flood: 40000, rate: 6000, isolation: 30000, ndjson: 200000, backlog: 1000000, kills: 5,
+		overhead: 40000, rounds: 9, idle: 20 * time.Second}
 	if *quick {
-		n = sizes{flood: 4000, rate: 1000, isolation: 3000, ndjson: 20000, backlog: 50000, kills: 2, idle: 3 * time.Second}
+		n = sizes{flood: 4000, rate: 1000, isolation: 3000, ndjson: 20000, backlog: 50000, kills: 2,
+			overhead: 4000, rounds: 2, idle: 3 * time.Second}
 	}
 	l, err := newLab(*dir, *binary)
 	if err != nil {
@@ -56,7 +59,7 @@ func runAll(args []string) error {
 		run  func(*lab, sizes, *report) error
 	}{
 		{"idle", measureIdle}, {"flood", measureFlood}, {"rate", measureRate}, {"ndjson", measureNDJSON},
-		{"isolation", measureIsolation}, {"kill", measureKill}, {"backlog", measureBacklog},
+		{"isolation", measureIsolation}, {"overhead", measureOverhead}, {"kill", measureKill}, {"backlog", measureBacklog},
 	} {
 		if *only != "" && !strings.Contains(","+*only+",", ","+part.name+",") {
 			continue

@@ -95,7 +95,7 @@ func takeText(to *string, value []byte) bool {
 		return false
 	}
 	if !bytes.Contains(raw, []byte{'\\'}) {
-		*to = string(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
+		*to = validText(raw)
 		return true
 	}
 	text := make([]byte, 0, len(raw))
@@ -117,8 +117,24 @@ func takeText(to *string, value []byte) bool {
 		text = utf8.AppendRune(text, r) // a lone surrogate becomes U+FFFD
 		raw = raw[max(n, m):]
 	}
-	*to = string(bytes.ToValidUTF8(text, []byte("\uFFFD")))
+	*to = validText(text)
 	return true
+}
+
+// validText copies raw once, and the types that every helper has not at all:
+// bytes.ToValidUTF8 always copies.
+func validText(raw []byte) string {
+	switch {
+	case string(raw) == Created:
+		return Created
+	case string(raw) == Updated:
+		return Updated
+	case string(raw) == Deleted:
+		return Deleted
+	case utf8.Valid(raw):
+		return string(raw)
+	}
+	return string(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
 }
 
 func takeTime(to *time.Time, value []byte) (ok bool) {
