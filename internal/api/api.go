@@ -68,7 +68,8 @@ type LaneState struct {
 	// removed webhook fail then, those of a rate-limited one go on. Zero = it
 	// does not, or nobody knows when.
 	HoldUntil time.Time
-	HoldWhy   string // what the sink said when it called its settings unusable; "" = nothing
+	// HoldWhy is what the sink says of a hold that it asked for, masked; "" = nothing.
+	HoldWhy string
 }
 
 // ErrInFlight is what Dispatcher.Retry and Drop answer for a delivery that is

@@ -23,8 +23,15 @@ func ruleText(t *delivery.Attempt) string {
 
 func ruleSentence(t *delivery.Attempt) string {
 	what := happened(t)
+	said := what + ": " // what the sink called it, if anything
+	if t.Status == 0 && t.Code == "" {
+		said = ""
+	}
 	switch t.Rule {
 	case delivery.RuleDelivered:
+		if t.Status == 0 {
+			return "the sink says that it has arrived"
+		}
 		return what + ": the receiver accepted it"
 	case delivery.RuleSkipped:
 		return "the sink had nothing to do for this event, which counts as success"
@@ -39,18 +46,18 @@ func ruleSentence(t *delivery.Attempt) string {
 	case delivery.RuleNetwork:
 		return what + ": errors of the network are retried"
 	case delivery.RuleSinkRetry:
-		return what + ": the sink asked for another attempt"
+		return said + "the sink asked for another attempt"
 	case delivery.RuleRejected:
 		if t.Code == delivery.CodeForbiddenAddr {
 			return what + ": refused for good; if the address is meant, name its host or network in egress.allow"
 		}
-		return what + ": refused for good"
+		return said + "refused for good"
 	case delivery.RuleExhausted:
-		return what + ": it would be retried, but retry.schedule is used up"
+		return said + "it would be retried, but retry.schedule is used up"
 	case delivery.RuleRateLimited:
-		return what + ": the sink asked the whole webhook to pause; no attempt is used up"
+		return said + "the sink asked the whole webhook to pause; no attempt is used up"
 	case delivery.RuleMisconfigured:
-		return what + ": the settings cannot work, so the webhook is held until they change; no attempt is used up"
+		return said + "something has to be put right, in the settings or at the service, so the webhook is held and tried every 5 minutes and at each `peanuts-relay reload`; no attempt is used up"
 	case delivery.RuleCrashed:
 		return fmt.Sprintf("%s: it goes again at once and alone; no attempt is used up, but after %d such crashes it fails", what, delivery.MaxCrashes)
 	case delivery.RulePoison:
@@ -72,7 +79,7 @@ func happened(t *delivery.Attempt) string {
 	}
 	switch t.Code {
 	case "":
-		return "no error"
+		return "the sink gave no code"
 	case delivery.CodeTimeout:
 		return "no complete answer within retry.timeout"
 	case delivery.CodeDNS:
@@ -126,13 +133,21 @@ func heldText(l LaneState) string {
 	case delivery.HoldReturned:
 		return "the webhook came back with another sink or host while deliveries waited; they go on after `peanuts-relay enable`, or can be dropped"
 	case delivery.HoldMisconfigured:
-		text := "its sink says that the settings cannot work"
+		text := "its sink says that something has to be put right, in its settings or at the service"
 		if l.HoldWhy != "" {
-			text += " (" + brief(l.HoldWhy) + ")"
+			text += ": " + brief(l.HoldWhy)
 		}
-		return text + "; one delivery is tried every 5 minutes and at each reload, and the others go on when it succeeds or the settings change"
+		text += "; it is tried again every 5 minutes and at each `peanuts-relay reload`"
+		if !l.HoldUntil.IsZero() {
+			text += ", next at " + rest.At(l.HoldUntil).String()
+		}
+		return text + ", and its deliveries go on when that succeeds"
 	case delivery.HoldPluginDown:
-		return "its plugin is not ready; its deliveries go on when the plugin is"
+		text := "its plugin is not ready"
+		if l.HoldWhy != "" {
+			text += ": " + brief(l.HoldWhy)
+		}
+		return text + "; its deliveries go on when the plugin is ready"
 	case delivery.HoldRateLimited:
 		return "its sink asked for a pause; its deliveries go on by themselves"
 	case delivery.HoldStorage:

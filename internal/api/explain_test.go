@@ -20,6 +20,7 @@ func TestEveryRuleHasASentence(t *testing.T) {
 		want string
 	}{
 		{delivery.Attempt{Rule: delivery.RuleDelivered, Status: 204}, "HTTP 204: the receiver accepted it"},
+		{delivery.Attempt{Rule: delivery.RuleDelivered}, "the sink says that it has arrived"},
 		{delivery.Attempt{Rule: delivery.RuleSkipped}, "the sink had nothing to do"},
 		{delivery.Attempt{Rule: delivery.RuleRedirect, Status: 302, Code: delivery.CodeRedirect}, "HTTP 302: redirects are final"},
 		{status(delivery.RuleClientError, 404), "HTTP 404: 4xx is final; add 404 to retry.also_on to retry it"},
@@ -28,11 +29,12 @@ func TestEveryRuleHasASentence(t *testing.T) {
 		{delivery.Attempt{Rule: delivery.RuleNetwork, Code: delivery.CodeTimeout}, "no complete answer within retry.timeout: errors of the network"},
 		{delivery.Attempt{Rule: delivery.RuleNetwork, Code: delivery.CodeTimeout, Status: 200}, "no complete answer within"},
 		{delivery.Attempt{Rule: delivery.RuleSinkRetry, Code: "quota"}, "error quota: the sink asked"},
+		{delivery.Attempt{Rule: delivery.RuleSinkRetry}, "the sink asked for another attempt"},
 		{delivery.Attempt{Rule: delivery.RuleRejected, Code: delivery.CodeForbiddenAddr}, "egress.allow"},
 		{delivery.Attempt{Rule: delivery.RuleRejected, Code: "no_text"}, "error no_text: refused for good"},
 		{status(delivery.RuleExhausted, 500), "HTTP 500: it would be retried, but retry.schedule is used up"},
 		{delivery.Attempt{Rule: delivery.RuleRateLimited}, "pause; no attempt is used up"},
-		{delivery.Attempt{Rule: delivery.RuleMisconfigured}, "held until they change"},
+		{delivery.Attempt{Rule: delivery.RuleMisconfigured}, "held and tried every 5 minutes"},
 		{delivery.Attempt{Rule: delivery.RuleInterrupted}, "not counted"},
 		{delivery.Attempt{Rule: delivery.RuleCrashed, Code: delivery.CodePluginCrash},
 			"the process of the sink died while it had the delivery: it goes again at once and alone; no attempt is used up, but after 3 such crashes it fails"},
@@ -43,7 +45,7 @@ func TestEveryRuleHasASentence(t *testing.T) {
 		{delivery.Attempt{Rule: delivery.RuleDamaged}, "checksum"},
 		{delivery.Attempt{Rule: delivery.RuleDropped}, "an operator discarded it"},
 	} {
-		if got := ruleText(&row.in); !strings.Contains(got, row.want) {
+		if got := ruleText(&row.in); !strings.Contains(got, row.want) || strings.Contains(got, "no code") {
 			t.Errorf("%s: got %q, want %q", row.in.Rule, got, row.want)
 		}
 	}
@@ -90,8 +92,13 @@ func TestEveryHoldReasonHasASentence(t *testing.T) {
 			t.Errorf("%s: %q", reason, text)
 		}
 	}
+	for _, reason := range []delivery.HoldReason{delivery.HoldMisconfigured, delivery.HoldPluginDown} {
+		if text := heldText(LaneState{Hold: reason, HoldWhy: "invite the app to the channel"}); !strings.Contains(text, ": invite the app to the channel; ") {
+			t.Errorf("%s hides what the sink says: %q", reason, text)
+		}
+	}
 	said := heldText(LaneState{Hold: delivery.HoldMisconfigured, HoldWhy: strings.Repeat("ä", 500) + "\nmore"})
-	if !strings.Contains(said, "(ä") || strings.Contains(said, "more") || len([]rune(said)) > 400 {
+	if !strings.Contains(said, ": ä") || strings.Contains(said, "more") || len([]rune(said)) > 450 {
 		t.Errorf("what the sink said: %q", said)
 	}
 	if text := heldText(LaneState{}); text != "" {

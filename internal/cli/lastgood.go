@@ -69,7 +69,7 @@ func (a *app) lastKnownGood(o config.Options, invalid error) (*starting, error) 
 			looked = append(looked, dir+": "+whyNone(err))
 			continue
 		}
-		o.Files = files
+		o.Files, o.WithoutPlugins = files, true // it ran: a plugin that is gone costs its own webhooks only
 		cfg, report := config.Load(o)
 		if report.Err() == nil {
 			return &starting{cfg: cfg, report: report, entry: entry, dir: dir}, nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -282,6 +283,49 @@ func TestALastKnownGoodWhoseReferenceIsGoneIsNoneAndBothAreReported(t *testing.T
 	}
 	contain(t, stderr, `unknown key "secrt"`, "the last known good configuration, generation 7 in "+s.queue+"/config, cannot be used either", s.ref,
 		"error: "+s.path+" is not valid: 2 errors; the last known good configuration, generation 7, cannot be used either: 1 error", "correct "+s.path)
+}
+
+func TestAPluginThatIsGoneDoesNotStopAStartOfWhatRan(t *testing.T) {
+	s := newSite(t)
+	dir := filepath.Join(filepath.Dir(s.queue), "sinks")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gone", "changed", "loose", "fine"} {
+		s.write(filepath.Join(dir, "peanuts-sink-"+name), "#!/bin/sh\n")
+		if err := os.Chmod(filepath.Join(dir, "peanuts-sink-"+name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("#!/bin/sh\n")))
+	s.write(s.dropIn(), "plugins: {dir: "+dir+"}\nsinks: {changed: {sha256: "+sum+"}}\nhelpers: {h: {webhooks: {a: {sink: gone, settings: {x: 1}}, b: {sink: changed}, c: {sink: loose}, d: {sink: fine}}}}\n")
+	s.ran(7)
+	if err := errors.Join(os.Remove(filepath.Join(dir, "peanuts-sink-gone")), os.Chmod(filepath.Join(dir, "peanuts-sink-loose"), 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	s.write(filepath.Join(dir, "peanuts-sink-changed"), "#!/bin/bash\n")
+	code, stderr := s.serve()
+	if code != ExitOK || s.served == nil || s.served.LastKnownGood != 7 || s.served.Rejected == nil {
+		t.Fatalf("exit status %d: %s", code, stderr)
+	}
+	contain(t, stderr, `error: there is no sink "gone"`, "starting with the last known good configuration instead")
+	contain(t, stderr, "peanuts-sink-changed is another one")
+	contain(t, stderr, "others can change the plugin")
+	if got := len(s.cfg.Webhooks()); got != 5 {
+		t.Errorf("%d webhooks run", got)
+	}
+	for _, sink := range []string{"gone", "changed", "loose", "fine"} {
+		if f, ok := s.cfg.PluginFile(sink); !ok || f.Path != filepath.Join(dir, "peanuts-sink-"+sink) {
+			t.Errorf("%s is to be found at %q", sink, f.Path)
+		}
+	}
+	if code, _ := s.serve("--strict"); code != ExitConfig {
+		t.Errorf("exit status %d with --strict", code)
+	}
+	s.write(s.dropIn(), "plugins: {dir: "+dir+"}\nhelpers: {h: {webhooks: {a: {sink: nowhere}}}}\n")
+	if code, stderr := s.serve(); code != ExitOK || s.served.LastKnownGood != 7 {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
 }
 
 func TestARotatedSecretIsReadAgainWithTheLastKnownGood(t *testing.T) {

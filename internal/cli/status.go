@@ -39,7 +39,11 @@ func (a *app) printStatus(s *rest.Status) error {
 	a.printRefused(&s.Config)
 	st := a.outStyle()
 	p := a.fields()
-	p.add("state", st.status(s.State)+reasons(otherReasons(s)))
+	state, more := reasons(otherReasons(s))
+	p.add("state", st.status(s.State)+state)
+	for _, reason := range more {
+		p.add("", reason)
+	}
 	p.add("version", s.Version)
 	p.add("running", fmt.Sprintf("since %s (%s), pid %d", clock(s.StartedAt.Time), span(s.Uptime.Duration()), s.PID))
 	addConfig(p, &s.Config)
@@ -81,11 +85,15 @@ func (a *app) printStatus(s *rest.Status) error {
 	return nil
 }
 
-func reasons(list []string) string {
-	if len(list) == 0 {
-		return ""
+// reasons are what follows the state on its line, or else lines of their own.
+func reasons(list []string) (state string, more []string) {
+	if len(list) == 1 {
+		return ": " + oneLine(list[0]), nil
 	}
-	return ": " + oneLine(strings.Join(list, "; "))
+	for _, reason := range list {
+		more = append(more, oneLine(reason))
+	}
+	return "", more
 }
 
 func rejections(list []rest.Rejected) string {

@@ -86,16 +86,17 @@ func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
 		{"sinks: {x: {path: DIR/good}}", ""},
 		{"sinks: {x: {path: DIR/good, sha256: " + strings.ToUpper(hex.EncodeToString(sum[:])) + "}}\nplugins: {require_checksums: true}", ""},
 		{"sinks: {mine: {}}\nplugins: {dir: DIR}", ""},
-		{"sinks: {x: {path: DIR/good, sha256: " + strings.Repeat("a", 64) + "}}", "checksum"},
+		{"sinks: {x: {path: DIR/good, sha256: " + strings.Repeat("a", 64) + "}}", "checksum of the plugin DIR/good is another one: " + hex.EncodeToString(sum[:])},
+		{"sinks: {x: {path: '${env:NOWHERE:-/no/where}'}}", "the plugin cannot be opened"},
 		{"sinks: {x: {path: DIR/good}}\nplugins: {require_checksums: true}", "has no sha256"},
 		{"sinks: {x: {path: DIR/plain}}", "not executable"},
-		{"sinks: {x: {path: DIR/group}}", "others can change the plugin"},
+		{"sinks: {x: {path: DIR/group}}", "others can change the plugin DIR/group: its mode is 0775"},
 		{"sinks: {x: {path: DIR/others}}", "others can change the plugin"},
 		{"sinks: {x: {path: DIR/open/good}}", "change the directory"},
-		{"sinks: {x: {path: DIR/missing}}", "no such file"},
+		{"sinks: {x: {path: DIR/missing}}", "the plugin DIR/missing cannot be opened: no such file"},
 		{"sinks: {x: {path: DIR}}", "not a regular file"},
 		{"sinks: {x: {path: good}}", "not absolute"},
-		{"sinks: {other: {}}\nplugins: {dir: DIR}", "no such file"},
+		{"sinks: {other: {}}\nplugins: {dir: DIR}", "the plugin DIR/peanuts-sink-other cannot be opened: no such file"},
 		{webhookWith("sink: mine", "DIR"), ""},
 		{webhookWith("sink: mine, signatures: [{scheme: hex}]", "DIR"), ""},
 		{webhookWith("sink: mine, settings: {a: 1}", "DIR"), ""},
@@ -111,7 +112,7 @@ func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
 	} {
 		r := load(os.Getuid(), strings.ReplaceAll(c.text, "DIR", dir)+"\n")
 		switch {
-		case c.want == "" && len(r.Findings) != 0, c.want != "" && (len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Message, c.want)):
+		case c.want == "" && len(r.Findings) != 0, c.want != "" && (len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Message, strings.ReplaceAll(c.want, "DIR", dir))):
 			t.Errorf("%s: want %q, got:\n%s", c.text, c.want, text1(t, r))
 		}
 	}

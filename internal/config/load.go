@@ -60,6 +60,9 @@ type Options struct {
 	// Getuid is the user of the daemon, for the defaults of the paths and the
 	// owners of plugins; nil is os.Getuid.
 	Getuid func() int
+	// WithoutPlugins makes warnings of the errors that come from the executables of
+	// plugins: their webhooks are held until the executables are as they must be.
+	WithoutPlugins bool
 }
 
 // complete is o with the process's environment where o has none.

@@ -51,11 +51,12 @@ func (l *loader) validateSinkFile(c *Config, s *SinkFile) {
 // what the daemon can. What is wrong with it is reported at the two paths.
 func (l *loader) validateExecutable(s SinkFile, at, atSum []string) {
 	bad := func(message, suggestion string) {
-		l.problem(at, Finding{Code: codeBadPlugin, Message: message, Suggestion: suggestion})
+		l.problem(at, Finding{Severity: l.ofPlugins(), Code: codeBadPlugin, Message: message, Suggestion: suggestion})
 	}
+	path := l.shownPath(s.Path, at)
 	f, err := os.OpenFile(s.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		bad("the plugin cannot be opened: "+reason(err), "")
+		bad("the plugin"+path+" cannot be opened: "+reason(err), "install it there, or correct the path")
 		return
 	}
 	defer f.Close()
@@ -67,23 +68,51 @@ func (l *loader) validateExecutable(s SinkFile, at, atSum []string) {
 	dir, err := os.Stat(filepath.Dir(s.Path))
 	switch {
 	case !info.Mode().IsRegular():
-		bad("the plugin is not a regular file", "")
+		bad("the plugin"+path+" is not a regular file", "name the executable itself")
 	case info.Mode().Perm()&0o111 == 0:
-		bad("the plugin is not executable", "chmod +x")
+		bad("the plugin"+path+" is not executable", "chmod 0755 makes it so")
 	case err != nil:
 		bad("the directory of the plugin cannot be examined: "+reason(err), "")
 	case !l.trusted(info):
-		bad("others can change the plugin", mustBeSafe(s.Path, info))
+		bad("others can change the plugin"+path+": "+ownership(info), "its owner must be root or the daemon's user, and its mode not more than 0755")
 	case !l.trusted(dir):
-		bad("others can change the directory of the plugin", mustBeSafe(filepath.Dir(s.Path), dir))
-	case s.SHA256 != "" && checksum(f) != s.SHA256:
-		l.problem(atSum, Finding{Code: codeBadPlugin, Message: "the checksum of the plugin is another one", Suggestion: "was it upgraded? see sha256sum"})
+		bad("others can change the directory of the plugin"+path+": "+ownership(dir), "its owner must be root or the daemon's user, and its mode not more than 0755")
+	case s.SHA256 != "":
+		if sum := checksum(f); sum != s.SHA256 {
+			l.problem(atSum, Finding{Severity: l.ofPlugins(), Code: codeBadPlugin, Message: "the checksum of the plugin" + path + " is another one: " + sum,
+				Suggestion: "if it was upgraded, and that is the sum which its author publishes, write it here"})
+		}
 	}
 }
 
-// mustBeSafe says what has to be changed of a file that others could write to.
-func mustBeSafe(path string, info os.FileInfo) string {
-	return fmt.Sprintf("the owner of %s must be root or the daemon's user, and its mode, %04o, not more than 0755", path, info.Mode().Perm())
+// ofPlugins is how bad it is that an executable is not as it must be.
+func (l *loader) ofPlugins() string {
+	if l.opts.WithoutPlugins {
+		return SeverityWarning
+	}
+	return SeverityError
+}
+
+// shownPath is the path of a plugin after a space, or nothing when the file does not
+// say it but refers to it.
+func (l *loader) shownPath(path string, at []string) string {
+	from := []string{"plugins", "dir"}
+	if at[0] == "sinks" && l.present(at) {
+		from = at
+	}
+	if l.present(from) && !l.quotable(from) {
+		return ""
+	}
+	return " " + path
+}
+
+// ownership says who can change a file.
+func ownership(info fs.FileInfo) string {
+	text := fmt.Sprintf("its mode is %04o", info.Mode().Perm())
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		text += fmt.Sprintf(", its owner is user %d", st.Uid)
+	}
+	return text
 }
 
 // validatePluginWebhook checks a webhook whose sink is a plugin, but for its
@@ -120,15 +149,23 @@ func (l *loader) findPlugin(c *Config, w *WebhookKeys, path []string) bool {
 		return true
 	}
 	s := SinkFile{ID: w.Sink, Path: filepath.Join(c.Plugins.Dir, pluginPrefix+w.Sink)}
-	if _, err := os.Lstat(s.Path); !idForm.MatchString(w.Sink) || errors.Is(err, fs.ErrNotExist) {
+	wellNamed := idForm.MatchString(w.Sink)
+	if wellNamed && l.opts.WithoutPlugins {
+		c.plugins[w.Sink] = s
+	}
+	if _, err := os.Lstat(s.Path); !wellNamed || errors.Is(err, fs.ErrNotExist) {
 		known := slices.DeleteFunc([]string{SinkHTTP, "zapier", "sheets", "slack"}, func(shipped string) bool { return shipped == w.Sink })
 		for _, s := range c.Sinks {
 			known = append(known, s.ID)
 		}
-		l.problem(path, Finding{Code: codeUnknownSink, Message: "there is no sink " + l.named(path, w.Sink, "of that name"),
+		severity := SeverityError
+		if wellNamed {
+			severity = l.ofPlugins()
+		}
+		l.problem(path, Finding{Severity: severity, Code: codeUnknownSink, Message: "there is no sink " + l.named(path, w.Sink, "of that name"),
 			Suggestion: suggested(l.quotable(path), w.Sink, append(known, installed(c.Plugins.Dir)...),
 				"a plugin is an executable "+pluginPrefix+"<name> in plugins.dir, or an entry under sinks")})
-		return false
+		return severity == SeverityWarning
 	}
 	c.plugins[w.Sink] = s
 	if c.Plugins.RequireChecksums {

@@ -41,7 +41,7 @@ const (
 	HoldDisabled      HoldReason = "disabled"      // enabled: false
 	HoldRemoved       HoldReason = "removed"       // the webhook left the file
 	HoldReturned      HoldReason = "returned"      // it came back with another sink or host while deliveries waited
-	HoldMisconfigured HoldReason = "misconfigured" // the sink said that its settings cannot work
+	HoldMisconfigured HoldReason = "misconfigured" // the sink said that its settings, or the service, have to be put right
 	HoldPluginDown    HoldReason = "plugin_down"   // its plugin is not ready
 	HoldRateLimited   HoldReason = "rate_limited"  // the sink asked for a pause
 	HoldStorage       HoldReason = "storage"       // outcomes could not be recorded: disk nearly full

@@ -33,6 +33,22 @@ type Governed interface {
 	Limits() Limits
 }
 
+// Explainer is a Governed that can say more of why it is held: one sentence for an
+// operator, "" when there is nothing to say. It is not called under a lock.
+type Explainer interface {
+	Governed
+	Why() string
+}
+
+// explainer is the sink, if it can say why it is held.
+func (s *slot) explainer() (Explainer, bool) {
+	if s == nil || s.governed == nil {
+		return nil, false
+	}
+	x, ok := s.governed.(Explainer)
+	return x, ok
+}
+
 const (
 	// maxBatchBytes bounds the payloads of one call.
 	maxBatchBytes = 3 << 20

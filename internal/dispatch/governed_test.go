@@ -38,6 +38,9 @@ func (s *manySink) Held() delivery.HoldReason {
 	return s.held
 }
 
+// Why takes the lock that Held takes, as a sink may.
+func (s *manySink) Why() string { return "its process is away: " + string(s.Held()) }
+
 func (s *manySink) Limits() Limits {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -125,6 +125,29 @@ func TestAnOperatorCanHaveAMisconfiguredSinkProbedNow(t *testing.T) {
 	})
 }
 
+func TestASinkSaysWhyItIsHeldButNotWhyAnotherHoldsIt(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, w *world) {
+		s := w.recv.many("a", Limits{}, ok)
+		enabled, disabled := target(1, 1, s), target(1, 1, s)
+		disabled.Hold = delivery.HoldDisabled
+		w.d.Apply([]*Target{enabled})
+		w.d.Start()
+		if st := w.d.LaneStats(1); st.HoldWhy != "" {
+			t.Errorf("a lane that is not held: %q", st.HoldWhy)
+		}
+		s.hold(w.d, delivery.HoldPluginDown)
+		if st := w.d.LaneStats(1); st.Hold != delivery.HoldPluginDown || st.HoldWhy != "its process is away: plugin_down" {
+			t.Errorf("held as %q: %q", st.Hold, st.HoldWhy)
+		}
+		w.d.Apply([]*Target{disabled})
+		if st := w.d.LaneStats(1); st.Hold != delivery.HoldDisabled || st.HoldWhy != "" {
+			t.Errorf("held as %q: %q", st.Hold, st.HoldWhy)
+		}
+		w.d.Apply([]*Target{enabled})
+		s.hold(w.d, "")
+	})
+}
+
 func TestNewSettingsEndTheHoldOfAMisconfiguredSink(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, w *world) {
 		bad := func(_ context.Context, _ *delivery.Outbound, a *delivery.Attempt) { a.Outcome = delivery.Misconfigured }

@@ -15,7 +15,7 @@ type LaneStats struct {
 	Webhook  string // "" when it was removed
 	Hold     delivery.HoldReason
 	HoldEnds time.Time // wall clock; zero when no time ends it
-	HoldWhy  string    // what the sink said when it called its settings unusable; "" = nothing
+	HoldWhy  string    // what the sink says of a hold that it asked for, if anything
 	InFlight int
 	NextDue  time.Time // wall clock of the next retry that is known; zero = none
 	Failing  bool      // the last counted attempt did not succeed
@@ -28,10 +28,22 @@ func (d *Dispatcher) LaneStats(num queue.Lane) LaneStats {
 	if l == nil {
 		return LaneStats{Hold: delivery.HoldRemoved}
 	}
+	st, s := l.stats()
+	if x, ok := s.explainer(); ok && st.Hold != "" && st.Hold == s.held() && s.hold() == "" {
+		st.HoldWhy = x.Why()
+	}
+	return st
+}
+
+func (l *lane) stats() (LaneStats, *slot) {
+	d := l.d
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.slot()
 	st := LaneStats{Hold: l.holdReason(s), InFlight: l.inFlight, Failing: l.health.failing, Replays: len(l.jobs)}
+	if st.Hold == delivery.HoldMisconfigured {
+		st.HoldWhy = l.halt.why
+	}
 	if s != nil {
 		st.Webhook = s.Webhook
 	}
@@ -44,7 +56,7 @@ func (d *Dispatcher) LaneStats(num queue.Lane) LaneStats {
 	if l.waiting.next != 0 {
 		st.NextDue = d.wall(l.waiting.next)
 	}
-	return st
+	return st, s
 }
 
 // Probe lets each lane that its sink called misconfigured try one delivery now

@@ -115,9 +115,17 @@ func (f *findings) ask(ctx context.Context, host *pluginhost.Host, file pluginho
 			if d.Warning {
 				severity = config.SeverityWarning
 			}
-			f.add(Path(w, d.Path), severity, CodeBadSetting, d.Detail, "%s: %s", w.Sink, d.Summary)
+			f.add(Path(w, d.Path), severity, CodeBadSetting, d.Detail, "%s: %s", subject(w, d.Path), d.Summary)
 		}
 	}
+}
+
+// subject names the sink, and the setting with the keys that lead to it.
+func subject(w *config.Webhook, at string) string {
+	if at == "" {
+		return w.Sink
+	}
+	return w.Sink + ", setting " + strings.Join(Path(w, at)[5:], ".")
 }
 
 func (f *findings) unasked(path []string, err error) {
@@ -125,7 +133,7 @@ func (f *findings) unasked(path []string, err error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("it took too long")
 	}
-	f.add(path, config.SeverityError, CodeBadPlugin, "", "the plugin cannot be asked about its settings: %v", err)
+	f.add(path, config.SeverityError, CodeBadPlugin, "repair or replace the plugin; `peanuts-relay sinks test` runs one by itself", "the plugin cannot be asked about its settings: %v", err)
 }
 
 // events refuses event types that the plugin cannot carry, if the file names them.

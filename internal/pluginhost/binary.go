@@ -207,10 +207,7 @@ func (b *binary) await(ctx context.Context, patient bool) error {
 			if patient || b.history.failures > failed {
 				return b.down()
 			}
-			select {
-			case b.retry <- struct{}{}:
-			default:
-			}
+			b.startNow()
 		case StateDraining, stateStopped:
 			if b.history.failures > failed {
 				return b.down()
@@ -229,6 +226,31 @@ func (b *binary) await(ctx context.Context, patient bool) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// hasten makes what is due later due now.
+func (b *binary) hasten() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.state {
+	case StateBackoff, StateSuspended:
+		b.startNow()
+	case StateReady:
+		for _, i := range b.instances {
+			if !i.next.IsZero() {
+				i.next = time.Now()
+			}
+		}
+		b.poke()
+	}
+}
+
+// startNow ends the pause before the next start. The caller holds mu.
+func (b *binary) startNow() {
+	select {
+	case b.retry <- struct{}{}:
+	default: // it was asked for already
 	}
 }
 

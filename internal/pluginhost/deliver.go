@@ -118,7 +118,7 @@ func (i *Instance) begin(ctx context.Context, alone bool) (*run, error) {
 
 // notBegun judges an attempt of which the plugin knows nothing.
 func (i *Instance) notBegun(ctx context.Context, a *delivery.Attempt, err error) {
-	a.Outcome, a.Code, a.Error = delivery.Interrupted, delivery.CodePluginDown, i.why()
+	a.Outcome, a.Code, a.Error = delivery.Interrupted, delivery.CodePluginDown, i.Why()
 	if errors.Is(context.Cause(ctx), delivery.ErrShutdown) {
 		a.Code, a.Error = delivery.CodeInterrupted, delivery.ErrShutdown.Error()
 		return

@@ -70,6 +70,9 @@ func summary(list []Diagnostic) string {
 		if d.Path != "" {
 			part = d.Path + ": " + part
 		}
+		if d.Detail != "" {
+			part += ": " + d.Detail
+		}
 		parts = append(parts, part)
 		if len(parts) == 3 {
 			break

@@ -203,6 +203,15 @@ func (h *Host) Outdated() []string {
 	return out
 }
 
+// Hasten tries at once what would be tried later: to start a plugin that ended or could
+// not be started, suspended ones included, and to configure the webhooks whose settings
+// were refused. Somebody says that what was wrong is put right. It does not block.
+func (h *Host) Hasten() {
+	for _, b := range h.all() {
+		b.hasten()
+	}
+}
+
 // Stop ends all plugins and returns when nothing of them is left. Deliveries under way
 // are waited for, but none should be: the dispatcher stops first. When ctx ends, what is
 // left is killed; that is the error.

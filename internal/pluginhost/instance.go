@@ -24,9 +24,9 @@ type InstanceOptions struct {
 	Secrets func(schema []byte) []secret.String
 	Signer  *signing.Signer // nil = unsigned
 	Helper  sinks.Helper    // for payloads that do not tell of it
-	// Patient gives an instance also of a plugin that cannot be started or configured now:
-	// it is held, and usable as soon as the plugin is. A file that is not there yet may
-	// come. Only settings that the plugin refuses make no instance.
+	// Patient gives an instance also of a plugin that cannot be started or configured now,
+	// or that refuses the settings: it is held, and usable as soon as the plugin takes
+	// them. A file that is not there yet may come.
 	Patient bool
 }
 
@@ -60,7 +60,7 @@ type terms struct {
 
 // Open makes an instance: it makes sure that the plugin runs, as Inspect does, and
 // configures it. Without an error it returns an instance, or findings of which at least
-// one is not a warning, and no instance.
+// one is not a warning: then there is no instance, unless the caller is patient.
 func (h *Host) Open(ctx context.Context, o InstanceOptions) (*Instance, []Diagnostic, error) {
 	if o.Settings == nil {
 		o.Settings = []byte("{}")
@@ -98,6 +98,8 @@ func (h *Host) Open(ctx context.Context, o InstanceOptions) (*Instance, []Diagno
 			b.giveUp(r, err)
 		}
 		return nil, nil, fmt.Errorf("sink plugin %s: %w", o.File.Sink, err)
+	case hasError(found) && o.Patient:
+		b.logInstance(i)
 	case hasError(found):
 		i.Close()
 		return nil, found, nil
@@ -193,8 +195,8 @@ func (i *Instance) Close() {
 	b.mu.Unlock()
 }
 
-// why says why no call is possible.
-func (i *Instance) why() string {
+// Why says why no call is possible, to an operator.
+func (i *Instance) Why() string {
 	b := i.b
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -93,7 +93,7 @@ func (l *life) play(steps []step) {
 	l.mu.Lock()
 	for _, i := range l.open {
 		if i.Held() != "" {
-			l.Errorf("%s is held (%s) long after all is well: %s; %+v", i.id, i.Held(), i.why(), l.host.Status())
+			l.Errorf("%s is held (%s) long after all is well: %s; %+v", i.id, i.Held(), i.Why(), l.host.Status())
 		}
 		if a := deliverOne(l.Context(), i.Instance, outbound("last")); a.Outcome != delivery.Delivered {
 			l.Errorf("%s does not deliver: %s %s", i.id, a.Outcome, a.Error)

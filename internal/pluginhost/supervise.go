@@ -248,6 +248,10 @@ func (b *binary) pause(r *run, err error) bool {
 	var recent int
 	b.update(func() {
 		b.run = nil
+		select { // a wish from before the failure was heard
+		case <-b.retry:
+		default:
+		}
 		h := &b.history
 		before := h.suspended
 		h.failed(time.Now(), up, &b.host.times, b.text(reason(err, b.file.Sink), maxReason), crash)
@@ -265,10 +269,6 @@ func (b *binary) pause(r *run, err error) bool {
 	b.logDown(served, suspended, wanted, recent, next)
 	if !wanted {
 		return false
-	}
-	select { // a wish from before the failure was heard
-	case <-b.retry:
-	default:
 	}
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
@@ -300,9 +300,9 @@ func (b *binary) stillWanted() bool {
 
 func (b *binary) logReady(r *run) {
 	b.mu.Lock()
-	webhooks, restarts := len(b.instances), b.history.started-1
+	restarts := b.history.started - 1
 	b.mu.Unlock()
-	b.host.log.Info("a sink plugin is ready", "sink", b.file.Sink, "version", r.about.Version, "pid", r.child.PID(), "webhooks", webhooks, "restarts", restarts)
+	b.host.log.Info("a sink plugin is ready", "sink", b.file.Sink, "version", r.about.Version, "pid", r.child.PID(), "restarts", restarts)
 }
 
 // logDown says what a failure means and what the operator can do.

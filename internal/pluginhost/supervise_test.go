@@ -201,6 +201,12 @@ func TestASuspendedPluginIsTriedAtOnceWhenSomebodyAsks(t *testing.T) {
 			t.Fatalf("%s", r.state())
 		}
 		before := v.starts()
+		r.host.Hasten()
+		synctest.Wait()
+		if v.starts() != before+1 || r.state() != StateSuspended {
+			t.Errorf("%s after %d starts", r.state(), v.starts()-before)
+		}
+		before = v.starts()
 		if _, err := r.host.Inspect(t.Context(), file()); err == nil || err.Error() != "sink plugin fake: it is broken" || v.starts() != before+1 {
 			t.Errorf("%v after %d starts", err, v.starts()-before)
 		}
@@ -210,6 +216,43 @@ func TestASuspendedPluginIsTriedAtOnceWhenSomebodyAsks(t *testing.T) {
 			t.Errorf("%v, held %q", err, i.Held())
 		}
 		p.Release()
+	})
+}
+
+func TestSettingsThatWereRefusedAreTriedAtOnceWhenSomebodyAsks(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		var right atomic.Bool
+		var calls atomic.Int64
+		r.disk.put(path, &version{name: "fake", on: func(_ context.Context, _ *fakeChild, call string, _ any) (any, error) {
+			if call != "configure" {
+				return nil, nil
+			}
+			calls.Add(1)
+			if right.Load() {
+				return nil, nil
+			}
+			return &sinkpb.ConfigureResponse{Diagnostics: []*sinkpb.Diagnostic{{Severity: sinkpb.Severity_SEVERITY_ERROR, Summary: "the directory does not exist"}}}, nil
+		}})
+		i, _, err := r.host.Open(t.Context(), InstanceOptions{File: file(), Webhook: "expenses.w", Settings: []byte(`{}`), Patient: true})
+		if err != nil || i == nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		time.Sleep(20 * time.Second)
+		if i.Held() != delivery.HoldMisconfigured || calls.Load() != 1 {
+			t.Fatalf("held %q after %d calls", i.Held(), calls.Load())
+		}
+		right.Store(true)
+		r.host.Hasten()
+		synctest.Wait()
+		if i.Held() != "" || calls.Load() != 2 {
+			t.Errorf("held %q after %d calls", i.Held(), calls.Load())
+		}
+		r.host.Hasten()
+		synctest.Wait()
+		if calls.Load() != 2 {
+			t.Errorf("%d calls: settings that were taken are given again", calls.Load())
+		}
 	})
 }
 
@@ -528,7 +571,7 @@ func TestAPatientOpenGoesOnWithoutItsCaller(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 			if i.Held() != "" || r.disk.started() != 1 {
-				t.Errorf("during %s: held %q, %d processes: %s", during, i.Held(), r.disk.started(), i.why())
+				t.Errorf("during %s: held %q, %d processes: %s", during, i.Held(), r.disk.started(), i.Why())
 			}
 		}
 	})

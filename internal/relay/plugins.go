@@ -51,22 +51,14 @@ func (w *webhook) openPlugin(ctx context.Context, cfg *config.Config, from sourc
 		Patient:  from.patient,
 	})
 	for _, d := range diagnostics {
-		if d.Warning {
-			continue // the check has shown it
+		if !d.Warning && instance == nil { // the check has shown the others, the host has logged why it is held
+			err = errors.Join(err, fmt.Errorf("sink %s, setting %s: %s", w.Sink, d.Path, d.Summary))
 		}
-		refused := fmt.Errorf("sink %s, setting %s: %s", w.Sink, d.Path, d.Summary)
-		if !from.patient {
-			err = errors.Join(err, refused)
-			continue
-		}
-		from.log.Error("webhook is held: its plugin refuses the settings", "webhook", w.ID, "err", refused, "detail", d.Detail)
 	}
 	if err != nil {
 		return err
 	}
-	if instance != nil {
-		w.plugin, w.sink = instance, instance
-	}
+	w.plugin, w.sink = instance, instance
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (r *relay) assemble(ctx context.Context, cfg *config.Config, old *snapshot)
 		ctx, cancel = context.WithTimeout(ctx, bootPatience)
 		defer cancel()
 	}
-	return assemble(ctx, cfg, old, sources{r.host, r.log, first})
+	return assemble(ctx, cfg, old, sources{r.host, first})
 }
 
 // Commit implements [reload.Prepared]. Lanes exist before events can be matched
@@ -106,8 +106,11 @@ func (r *relay) newReloader(w *watch.Watcher) (l *reload.Reloader, end func() er
 	}), end
 }
 
-// probe has the webhooks whose sinks called their settings unusable try a delivery now.
+// probe tries at once what would be tried later: plugins that are to be started again,
+// settings that they refused, and a delivery of each webhook that its sink called
+// misconfigured.
 func (r *relay) probe() {
+	r.host.Hasten()
 	if d := r.dispatcher.running(); d != nil {
 		d.Probe()
 	}

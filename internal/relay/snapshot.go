@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"net/url"
@@ -22,6 +21,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
+	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/retry"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
@@ -53,7 +53,6 @@ type webhook struct {
 // sources is what sinks are made of besides their configuration.
 type sources struct {
 	host *pluginhost.Host
-	log  *slog.Logger
 	// patient is true at the daemon's start: what is wrong with a plugin then holds its
 	// webhooks and nothing else.
 	patient bool
@@ -102,7 +101,7 @@ func (s *snapshot) open(ctx context.Context, fresh []*webhook, from sources) err
 		all.Go(func() {
 			for _, i := range some {
 				if err := fresh[i].open(ctx, s, from); err != nil {
-					failed[i] = fmt.Errorf("webhook %s: %w", fresh[i].ID, err)
+					failed[i] = &reload.WebhookError{Webhook: fresh[i].ID, Err: err}
 					return
 				}
 			}

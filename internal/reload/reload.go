@@ -364,7 +364,7 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 	case errors.Is(err, errPlugins):
 		return r.reject(e, report, later), nil
 	case err != nil:
-		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()})
+		report.Add(config.Finding{Severity: config.SeverityError, Code: "not_prepared", Message: err.Error()}, culprit(err)...)
 		return r.reject(e, report, true), nil
 	}
 	e.Generation, e.Result, e.Changes = r.next(), rest.ReloadApplied, kept(changes)
@@ -417,7 +417,8 @@ func (r *Reloader) unchanged(e history.Entry, report *config.Report) rest.Reload
 		r.Logger.Debug("configuration is unchanged", "trigger", e.Trigger, "generation", e.Generation)
 	}
 	return r.settle(&e, report, nil, func() {
-		r.state.lastGood = false // the files say again what was started with
+		r.state.lastGood = false       // the files say again what was started with
+		r.state.report = facts(report) // what it warns of may be over
 	})
 }
 

@@ -92,9 +92,11 @@ func TestWhatCannotBePreparedIsRejected(t *testing.T) {
 	if got.Result != rest.ReloadRejected || len(got.Findings) != 1 || got.Findings[0].Message != errNoPort.Error() || s.commits() != 0 {
 		t.Errorf("%+v", got)
 	}
-	s.mu.Lock()
-	s.refuse = nil
-	s.mu.Unlock()
+	s.set(func() { s.refuse = &WebhookError{Webhook: "crm.main", Err: errNoPort} })
+	if got := s.reload(); len(got.Findings) != 1 || got.Findings[0].Path != "/helpers/crm/webhooks/main" || got.Findings[0].Line == 0 || got.Findings[0].Message != "webhook crm.main: "+errNoPort.Error() {
+		t.Errorf("a webhook is to blame: %+v", got)
+	}
+	s.set(func() { s.refuse = nil })
 	if got := s.reload(); got.Result != rest.ReloadApplied || s.commits() != 1 {
 		t.Errorf("asked again: %+v", got)
 	}

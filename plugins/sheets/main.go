@@ -49,7 +49,7 @@ func newPlugin(client func(sinks.Env) *http.Client) sinks.Plugin[Settings] {
 	return sinks.Plugin[Settings]{
 		Name:     "sheets",
 		Version:  cmp.Or(version, "unknown"),
-		Summary:  "One row of a Google spreadsheet for each entry",
+		Summary:  "keeps a row of a Google spreadsheet for each entry",
 		Homepage: "https://github.com/peanutsapp/peanuts-relay/blob/main/docs/sinks/sheets.md",
 		Capabilities: sinks.Capabilities{
 			MaxBatch:        maxBatch,

@@ -1,0 +1,28 @@
+package reload
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// WebhookError is an error of Prepare that one webhook is to blame for.
+type WebhookError struct {
+	Webhook string // "helper.webhook"
+	Err     error
+}
+
+func (e *WebhookError) Error() string { return fmt.Sprintf("webhook %s: %v", e.Webhook, e.Err) }
+
+// Unwrap is the cause.
+func (e *WebhookError) Unwrap() error { return e.Err }
+
+// culprit is the path of the webhook that is to blame, if one is.
+func culprit(err error) []string {
+	e, ok := errors.AsType[*WebhookError](err)
+	if !ok {
+		return nil
+	}
+	helper, id, _ := strings.Cut(e.Webhook, ".")
+	return []string{"helpers", helper, "webhooks", id}
+}
