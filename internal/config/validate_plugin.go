@@ -124,7 +124,7 @@ func (l *loader) validatePluginWebhook(c *Config, h *Helper, w *WebhookKeys, pat
 	for _, name := range []string{"url", "headers", "tls"} {
 		if l.present(under(path, name)) {
 			l.problemAtKey(under(path, name), Finding{Code: codeMisplacedKey, Message: name + " is for the http sink; a plugin has settings",
-				Suggestion: "peanuts-relay sinks list tells what the plugin takes"})
+				Suggestion: "peanuts-relay sinks list --json tells what the plugin takes"})
 		}
 	}
 	if w.Format == "event" {
