@@ -245,7 +245,7 @@ func TestKillsOfADaemonWithAPluginLoseNothing(t *testing.T) {
 func TestAPluginThatTheKernelKillsForItsMemoryLosesNothing(t *testing.T) {
 	t.Parallel()
 	procs := zoo.MemoryGroup(t, 64<<20)
-	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s"+strings.Repeat(", 8s", 19)+"]}", "eat-96")
+	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s, 8s, 8s, 8s"+strings.Repeat(", 20s", 16)+"]}", "eat-96")
 	p := c.up()
 	if err := os.WriteFile(procs, []byte(strconv.Itoa(c.ready("eat-96").PID)), 0); err != nil {
 		t.Fatal(err)

@@ -150,8 +150,8 @@ func ordeal(t *testing.T, animals []animal) {
 	for _, a := range animals {
 		behaviours = append(behaviours, a.behaviour)
 	}
-	// Twenty tries: none is used up before it has a plugin that works.
-	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s, 3s"+strings.Repeat(", 8s", 18)+"]}", behaviours...)
+	// Twenty tries over five minutes: none is used up before it has a plugin that works.
+	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s, 3s, 8s, 8s"+strings.Repeat(", 20s", 16)+"]}", behaviours...)
 	p := c.up()
 	stage("ready")
 	c.hand(40)
