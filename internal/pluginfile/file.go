@@ -1,4 +1,10 @@
-package process
+// Package pluginfile holds the rules for the executable of a plugin.
+//
+// Guarantee: a file that [Open] returns could be changed by nobody but root and the user
+// of this process, nor could the path have been made to lead elsewhere; what is executed
+// through its descriptor is what was checked, whatever the path names meanwhile. [Check]
+// has the same rules and opens nothing for longer than it takes.
+package pluginfile
 
 import (
 	"crypto/sha256"
@@ -55,7 +61,59 @@ type Identity struct {
 // The checksum covers this one file: not an interpreter that its first line names, nor
 // what the interpreter loads.
 func Open(path, sha256 string) (*File, error) {
-	resolved, err := trustedPath(path)
+	f, err := open(path, rules{os.Geteuid()})
+	if err != nil {
+		return nil, err
+	}
+	id, err := measure(f)
+	if err == nil {
+		err = compare(id, sha256)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return &File{path: path, identity: id, f: f}, nil
+}
+
+// Check tells whether [Open] in a process of the user uid would refuse the file, and why.
+// It reads the content only for a checksum. The error is a
+// [*ChecksumError] when nothing but the checksum is wrong.
+func Check(path, sha256 string, uid int) error {
+	f, err := open(path, rules{uid})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if sha256 == "" {
+		return nil
+	}
+	id, err := measure(f)
+	if err == nil {
+		err = compare(id, sha256)
+	}
+	return err
+}
+
+// ChecksumError is the error of a file whose checksum is not the one that is wanted.
+type ChecksumError struct{ Is, Wanted string } // hex
+
+func (e *ChecksumError) Error() string {
+	return fmt.Sprintf("the checksum of the plugin is another one: it is %s, wanted is %s", e.Is, e.Wanted)
+}
+
+func compare(id Identity, sha256 string) error {
+	if sha256 != "" && !strings.EqualFold(sha256, id.SHA256) {
+		return &ChecksumError{id.SHA256, sha256}
+	}
+	return nil
+}
+
+// rules are whom a file may belong to, beside root.
+type rules struct{ uid int }
+
+// open opens the file after every check but that of its content.
+func open(path string, r rules) (*os.File, error) {
+	resolved, err := r.path(path)
 	if err != nil {
 		return nil, err
 	}
@@ -65,18 +123,17 @@ func Open(path, sha256 string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open plugin: %w", err)
 	}
-	id, err := examine(f)
-	if err == nil && sha256 != "" && !strings.EqualFold(sha256, id.SHA256) {
-		err = fmt.Errorf("the checksum of the plugin is another one: it is %s, wanted is %s", id.SHA256, sha256)
-	}
-	if err != nil {
+	if err := r.examine(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
-	return &File{path: path, identity: id, f: f}, nil
+	return f, nil
 }
 
 // Path is the path that was opened, as it was given.
 func (f *File) Path() string { return f.path }
+
+// Descriptor is what is executed. It is closed by Close.
+func (f *File) Descriptor() *os.File { return f.f }
 
 // Identity is what was opened.
 func (f *File) Identity() Identity { return f.identity }
@@ -96,29 +153,34 @@ func (f *File) Changed() bool {
 // Close lets go of the file. Processes that were started from it go on.
 func (f *File) Close() error { return f.f.Close() }
 
-// examine checks the open file by itself and reads all of it.
-func examine(f *os.File) (Identity, error) {
+// examine checks the open file by itself.
+func (r rules) examine(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
-		return Identity{}, fmt.Errorf("examine: %w", err)
+		return fmt.Errorf("examine: %w", err)
 	}
 	switch mode := info.Mode(); {
 	case !mode.IsRegular():
-		return Identity{}, errors.New("the plugin is not a regular file")
+		return errors.New("the plugin is not a regular file")
 	case mode.Perm()&0o111 == 0:
-		return Identity{}, errors.New("the plugin is not executable; chmod +x")
+		return errors.New("the plugin is not executable; chmod +x")
 	case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0:
-		return Identity{}, errors.New("the plugin has a set-user-ID or set-group-ID bit; chmod ug-s")
+		return errors.New("the plugin has a set-user-ID or set-group-ID bit; chmod ug-s")
 	case info.Size() > maxFile:
-		return Identity{}, fmt.Errorf("the plugin has %d bytes; at most 1 GiB is executed", info.Size())
+		return fmt.Errorf("the plugin has %d bytes; at most 1 GiB is executed", info.Size())
 	}
-	if err := trusted(info); err != nil {
-		return Identity{}, fmt.Errorf("others can change the plugin: %w", err)
+	if err := r.trusted(info); err != nil {
+		return fmt.Errorf("others can change the plugin: %w", err)
 	}
 	if n, err := unix.Fgetxattr(int(f.Fd()), "security.capability", nil); err == nil && n > 0 {
-		return Identity{}, errors.New("the plugin has file capabilities; setcap -r")
+		return errors.New("the plugin has file capabilities; setcap -r")
 	}
-	before, err := identify(info)
+	return nil
+}
+
+// measure reads all of the file.
+func measure(f *os.File) (Identity, error) {
+	before, err := identity(f)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -126,14 +188,19 @@ func examine(f *os.File) (Identity, error) {
 	if _, err := io.Copy(h, io.LimitReader(f, maxFile+1)); err != nil {
 		return Identity{}, fmt.Errorf("read: %w", err)
 	}
-	if info, err = f.Stat(); err != nil {
-		return Identity{}, fmt.Errorf("examine: %w", err)
-	}
-	if after, err := identify(info); err != nil || after != before {
+	if after, err := identity(f); err != nil || after != before {
 		return Identity{}, errors.Join(errors.New("the plugin was written to while it was read"), err)
 	}
 	before.SHA256 = hex.EncodeToString(h.Sum(nil))
 	return before, nil
+}
+
+func identity(f *os.File) (Identity, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Identity{}, fmt.Errorf("examine: %w", err)
+	}
+	return identify(info)
 }
 
 func identify(info fs.FileInfo) (Identity, error) {
@@ -147,9 +214,9 @@ func identify(info fs.FileInfo) (Identity, error) {
 // maxLinks is how many symbolic links a path may lead through, as in the kernel.
 const maxLinks = 40
 
-// trustedPath follows path as the kernel does and returns where it leads. It fails when
+// path follows path as the kernel does and returns where it leads. It fails when
 // anybody but root and this user could make it lead elsewhere.
-func trustedPath(path string) (string, error) {
+func (r rules) path(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", fmt.Errorf("plugin %q: the path is not absolute", path)
 	}
@@ -164,7 +231,7 @@ func trustedPath(path string) (string, error) {
 			at = filepath.Dir(at)
 			continue
 		}
-		if err := trustedDir(at); err != nil {
+		if err := r.trustedDir(at); err != nil {
 			return "", fmt.Errorf("plugin %s: %w", path, err)
 		}
 		next := filepath.Join(at, name)
@@ -179,8 +246,8 @@ func trustedPath(path string) (string, error) {
 		if links++; links > maxLinks {
 			return "", fmt.Errorf("plugin %s: too many symbolic links", path)
 		}
-		if !ours(info) {
-			return "", fmt.Errorf("plugin %s: others can change the symbolic link %s: its owner must be root or the user of this process", path, next)
+		if !r.ours(info) {
+			return "", fmt.Errorf("plugin %s: others can change the symbolic link %s: its owner must be root or the daemon's user", path, next)
 		}
 		target, err := os.Readlink(next)
 		if err != nil {
@@ -196,31 +263,31 @@ func trustedPath(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open plugin: %w", err)
 	}
-	if err := trusted(info); err != nil {
+	if err := r.trusted(info); err != nil {
 		return "", fmt.Errorf("plugin %s: others can change the directory of the plugin, %s: %w", path, dir, err)
 	}
 	return at, nil
 }
 
 // trustedDir is the rule for a directory on the way.
-func trustedDir(dir string) error {
+func (r rules) trustedDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
-	if info.Mode()&fs.ModeSticky != 0 && ours(info) {
+	if info.Mode()&fs.ModeSticky != 0 && r.ours(info) {
 		return nil
 	}
-	if err := trusted(info); err != nil {
+	if err := r.trusted(info); err != nil {
 		return fmt.Errorf("others can change the directory %s: %w", dir, err)
 	}
 	return nil
 }
 
-// trusted fails unless only root and the user of this process can write.
-func trusted(info fs.FileInfo) error {
-	if !ours(info) {
-		return errors.New("its owner must be root or the user of this process")
+// trusted fails unless only root and the user can write.
+func (r rules) trusted(info fs.FileInfo) error {
+	if !r.ours(info) {
+		return errors.New("its owner must be root or the daemon's user")
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("its mode is %04o, which lets its group or others write; at most 0755", info.Mode().Perm())
@@ -228,7 +295,7 @@ func trusted(info fs.FileInfo) error {
 	return nil
 }
 
-func ours(info fs.FileInfo) bool {
+func (r rules) ours(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (st.Uid == 0 || int(st.Uid) == os.Geteuid())
+	return ok && (st.Uid == 0 || int(st.Uid) == r.uid)
 }
