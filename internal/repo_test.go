@@ -33,7 +33,8 @@ var imports = map[string][]string{
 	"internal/sinkpb/gen": {},
 
 	"internal/pluginhost":         {"internal/delivery", "internal/event", "internal/pluginhost/process", "internal/secret", "internal/signing", "internal/sinkpb", "internal/suggest", "sinks"},
-	"internal/pluginhost/process": {"internal/sinkpb", "sinks"},
+	"internal/pluginhost/process": {"internal/pluginfile", "internal/sinkpb", "sinks"},
+	"internal/pluginfile":         {},
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 
@@ -50,7 +51,7 @@ var imports = map[string][]string{
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
 
-	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress"},
+	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress", "internal/pluginfile"},
 	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},
 	"internal/config/gen":     {"internal/config"},
 	"internal/config/history": {"internal/config"},

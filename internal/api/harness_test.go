@@ -83,8 +83,8 @@ func newWorld(t *testing.T) *world {
 					State: rest.ConfigCurrent, FileDigest: "sha256:00", Watching: "events"},
 				Listen: rest.Listen{Events: "/run/events.sock", Admin: "/run/admin.sock"},
 				Queue:  rest.Queue{Dir: "/var/lib/peanuts-relay", MaxBytes: 10 << 30, MinFree: 512 << 20},
-				Plugins: []rest.Plugin{{Sink: "slack", Path: "/usr/lib/peanuts-relay/sinks/peanuts-sink-slack", Version: "1.0.0", State: rest.PluginBackoff,
-					Since: rest.At(epoch), NextStartAt: rest.At(epoch.Add(time.Minute)), Restarts: 2, LastError: "exited with status 2",
+				Plugins: []rest.Plugin{{Sink: "slack", Path: "/usr/lib/peanuts-relay/sinks/peanuts-sink-slack", SHA256: strings.Repeat("9f86d081", 8), Version: "1.0.0", State: rest.PluginBackoff,
+					Since: rest.At(epoch), NextStartAt: rest.At(epoch.Add(time.Minute)), Restarts: 2, Crashes: 3, Dropped: 120, LastError: "exited with status 2",
 					CrashReport: "panic: nil map\n", Webhooks: []string{"expenses.alerts"},
 					Refused: []rest.PluginRefusal{{Webhook: "expenses.alerts", Reason: "/channel: there is no such channel"}}}}}
 		},

@@ -418,7 +418,7 @@ func TestWebhooksAndStatus(t *testing.T) {
 				Refused: []rest.PluginRefusal{{Webhook: "expenses.sheet", Reason: "it did not answer in time"}}},
 			{Sink: "slack", Version: "1.1.0", State: rest.PluginSuspended, Since: moment(60), NextStartAt: moment(120), Restarts: 5,
 				LastError: "killed by signal 9", CrashReport: "panic: a\x1b[31m\n" + strings.Repeat("frame\n", 20)},
-			{Sink: "zapier", State: rest.PluginReady, PID: 18, Health: "the hook is slow"}},
+			{Sink: "zapier", State: rest.PluginReady, PID: 18, Outdated: true, Dropped: 1200, Health: "the hook is slow"}},
 		Webhooks: []rest.Lane{{Webhook: "expenses.backend", State: "active", Counts: counts, NextAttemptAt: moment(100)}}}
 	stub := &adminStub{answers: map[string]any{"GET /v1/webhooks": hooks, "GET /v1/status": status}}
 	stdout, _ := ask(t, stub, 0, 0, "webhooks")
@@ -431,7 +431,8 @@ func TestWebhooksAndStatus(t *testing.T) {
 		"accepted    3 events since the start, 0 repeated, rejected: 2 malformed\n", "queue       no_space, 4.0 KiB of 10.0 GiB\n",
 		"deliveries  1,234 pending (1 held, 2 in flight, oldest from 2025-01-15 14:30:00), 5 success, 6 failed\n", "damaged     1 record set aside\n",
 		"slack   1.1.0    suspended              5  30s ago    in 30s\n", "! plugin slack: killed by signal 9\n    panic: a\ufffd[31m\n    frame\n", "    ... 9 more lines: peanuts-relay status --json\n",
-		"! plugin zapier is not well: the hook is slow\n", "! plugin sheets, webhook expenses.sheet: it did not answer in time\n",
+		"! plugin zapier is not well: the hook is slow\n", "! plugin zapier: its file was replaced, the former one runs: peanuts-relay reload\n",
+		"! plugin zapier writes too much: 1,200 lines of its output were not logged\n", "! plugin sheets, webhook expenses.sheet: it did not answer in time\n",
 		"\nexpenses.backend  active    1,234          2        5       6  in 10s\n"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing from\n%s", want, stdout)

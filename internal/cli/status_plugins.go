@@ -29,6 +29,12 @@ func (a *app) printPlugins(plugins []rest.Plugin) error {
 	}
 	for _, p := range plugins {
 		a.printTrouble(&p)
+		if p.Outdated {
+			fmt.Fprintf(a.Out, "%s plugin %s: its file was replaced, the former one runs: peanuts-relay reload\n", st.bad("!"), p.Sink)
+		}
+		if p.Dropped > 0 {
+			fmt.Fprintf(a.Out, "%s plugin %s writes too much: %s of its output were not logged\n", st.bad("!"), p.Sink, plural(p.Dropped, "line", "lines"))
+		}
 		for _, r := range p.Refused {
 			fmt.Fprintf(a.Out, "%s plugin %s, webhook %s: %s\n", st.bad("!"), p.Sink, r.Webhook, oneLine(r.Reason))
 		}

@@ -68,8 +68,12 @@ func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, mode := range map[string]os.FileMode{"good": 0o755, "plain": 0o644, "group": 0o775, "others": 0o757, "open/good": 0o755, "peanuts-sink-mine": 0o755} {
+	for name, mode := range map[string]os.FileMode{"good": 0o755, "plain": 0o644, "group": 0o775, "others": 0o757, "open/good": 0o755, "open/inner/good": 0o755, "huge": 0o755,
+		"setuid": 0o755 | os.ModeSetuid, "peanuts-sink-mine": 0o755} {
 		writeFile(t, filepath.Join(dir, name), program, mode)
+	}
+	if err := os.Truncate(filepath.Join(dir, "huge"), 2<<30); err != nil { // sparse
+		t.Fatal(err)
 	}
 	if err := os.Chmod(filepath.Join(dir, "open"), 0o777); err != nil {
 		t.Fatal(err)
@@ -94,6 +98,10 @@ func TestPluginsAreTrustedOnlyWhenNobodyElseCanChangeThem(t *testing.T) {
 		{"sinks: {x: {path: DIR/others}}", "others can change the plugin"},
 		{"sinks: {x: {path: DIR/open/good}}", "change the directory"},
 		{"sinks: {x: {path: DIR/missing}}", "the plugin DIR/missing cannot be opened: no such file"},
+		{"sinks: {x: {path: DIR/open/inner/good}}", "others can change the directory DIR/open"},
+		{"sinks: {x: {path: '${env:NOWHERE:-DIR/open/inner/good}'}}", "the plugin is refused: it, or a directory or link on the way to it, can be changed by others"},
+		{"sinks: {x: {path: DIR/setuid}}", "set-user-ID"},
+		{"sinks: {x: {path: DIR/huge, sha256: " + strings.Repeat("a", 64) + "}}", "at most 1 GiB"},
 		{"sinks: {x: {path: DIR}}", "not a regular file"},
 		{"sinks: {x: {path: good}}", "not absolute"},
 		{"sinks: {other: {}}\nplugins: {dir: DIR}", "the plugin DIR/peanuts-sink-other cannot be opened: no such file"},

@@ -1,17 +1,16 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/peanutsapp/peanuts-relay/internal/pluginfile"
 )
 
 // pluginPrefix begins the name of a plugin's executable in plugins.dir.
@@ -47,8 +46,9 @@ func (l *loader) validateSinkFile(c *Config, s *SinkFile) {
 	l.validateExecutable(*s, at, under(path, "sha256"))
 }
 
-// validateExecutable checks a plugin's executable: whoever can change it can do
-// what the daemon can. What is wrong with it is reported at the two paths.
+// validateExecutable checks a plugin's executable by the rules by which it will be opened:
+// whoever can change it can do what the daemon can. What is wrong with it is reported at
+// the two paths.
 func (l *loader) validateExecutable(s SinkFile, at, atSum []string) {
 	bad := func(message, suggestion string) {
 		l.problem(at, Finding{Severity: l.ofPlugins(), Code: codeBadPlugin, Message: message, Suggestion: suggestion})
@@ -77,12 +77,28 @@ func (l *loader) validateExecutable(s SinkFile, at, atSum []string) {
 		bad("others can change the plugin"+path+": "+ownership(info), "its owner must be root or the daemon's user, and its mode not more than 0755")
 	case !l.trusted(dir):
 		bad("others can change the directory of the plugin"+path+": "+ownership(dir), "its owner must be root or the daemon's user, and its mode not more than 0755")
-	case s.SHA256 != "":
-		if sum := checksum(f); sum != s.SHA256 {
-			l.problem(atSum, Finding{Severity: l.ofPlugins(), Code: codeBadPlugin, Message: "the checksum of the plugin" + path + " is another one: " + sum,
-				Suggestion: "if it was upgraded, and that is the sum which its author publishes, write it here"})
-		}
+	default:
+		l.checkExecutable(s, path, at, atSum)
 	}
+}
+
+// checkExecutable is the judgement that counts: by the rules by which the plugin will be
+// opened. What validateExecutable says before is worded for the common mistakes.
+func (l *loader) checkExecutable(s SinkFile, path string, at, atSum []string) {
+	err := pluginfile.Check(s.Path, s.SHA256, l.opts.Getuid())
+	if err == nil {
+		return
+	}
+	if other, ok := errors.AsType[*pluginfile.ChecksumError](err); ok {
+		l.problem(atSum, Finding{Severity: l.ofPlugins(), Code: codeBadPlugin, Message: "the checksum of the plugin" + path + " is another one: " + other.Is,
+			Suggestion: "if it was upgraded, and that is the sum which its author publishes, write it here"})
+		return
+	}
+	message := printable(err.Error())
+	if path == "" { // the error has it, or a part of it
+		message = "the plugin is refused: it, or a directory or link on the way to it, can be changed by others, or it has rights or a size that it must not have"
+	}
+	l.problem(at, Finding{Severity: l.ofPlugins(), Code: codeBadPlugin, Message: message})
 }
 
 // ofPlugins is how bad it is that an executable is not as it must be.
@@ -185,15 +201,7 @@ func installed(dir string) (names []string) {
 }
 
 // trusted reports whether only root and the daemon's own user can write.
-func (l *loader) trusted(info fs.FileInfo) bool {
+func (l *loader) trusted(info os.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (st.Uid == 0 || int(st.Uid) == l.opts.Getuid()) && info.Mode().Perm()&0o022 == 0
-}
-
-func checksum(r io.Reader) string {
-	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
-		return ""
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }

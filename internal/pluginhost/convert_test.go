@@ -228,12 +228,14 @@ func TestFindingsOfAPluginAreCleaned(t *testing.T) {
 		{Path: "token", Summary: "no pointer", Severity: sinkpb.Severity_SEVERITY_WARNING},
 		{Path: "/" + strings.Repeat("a", 2<<10), Severity: 99},
 		{Path: "/tok-12345", Summary: strings.Repeat("s", 1000)},
+		{Path: "/a\u009b2J\u202eb\x7f", Summary: "escapes"}, // CSI in one character, and a change of direction
 	})
 	want := []Diagnostic{
 		{Path: "/token", Summary: "********?[0m is wrong", Detail: "not ********"},
 		{Summary: "token: no pointer", Warning: true},
 		{Summary: "/" + strings.Repeat("a", 99) + "…:"},
 		{Path: "/********", Summary: strings.Repeat("s", 500) + "…"},
+		{Summary: "/a?2J?b?: escapes"},
 	}
 	for n := range want {
 		got[n].Summary = strings.TrimSpace(got[n].Summary)

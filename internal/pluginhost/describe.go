@@ -50,12 +50,12 @@ func (b *binary) describe(ctx context.Context, r *run) (*about, error) {
 	if err != nil {
 		return nil, b.callError(r, "its description", err)
 	}
-	name := b.text(d.GetName(), maxName)
-	if name != b.file.Sink {
-		return nil, fmt.Errorf("it calls itself %q, but the file is configured as the plugin of sink %s: use that name, or the right file", name, b.file.Sink)
+	// Compared as it came: a webhook's secret may contain the name, and would mask it.
+	if d.GetName() != b.file.Sink {
+		return nil, fmt.Errorf("it calls itself %q, but the file is configured as the plugin of sink %s: use that name, or the right file", b.text(d.GetName(), maxName), b.file.Sink)
 	}
 	a := &about{Description: Description{
-		Name:         name,
+		Name:         b.file.Sink,
 		Version:      b.text(d.GetVersion(), maxAbout),
 		Summary:      b.text(d.GetSummary(), maxAbout),
 		Homepage:     b.text(d.GetHomepage(), maxAbout),

@@ -3,6 +3,7 @@ package pluginhost
 import (
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -56,7 +57,7 @@ func (b *binary) diagnostics(list []*sinkpb.Diagnostic) []Diagnostic {
 
 // isPointer reports whether s is a JSON Pointer (RFC 6901) that can be shown.
 func isPointer(s string) bool {
-	return s == "" || s[0] == '/' && len(s) <= maxPointer && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' })
+	return s == "" || s[0] == '/' && len(s) <= maxPointer && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // summary is what the errors among the findings say, in one line.

@@ -732,3 +732,15 @@ func TestAnEndThatWasNotAskedForIsACrashWhateverItsStatus(t *testing.T) {
 		}
 	})
 }
+
+func TestASecretThatIsTheNameOfThePluginDoesNotKeepItFromStartingAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.disk.put(path, &version{name: "fake"})
+		i := r.openWebhook(InstanceOptions{Secrets: func([]byte) []secret.String { return []secret.String{secret.New("fake")} }})
+		r.only().crash()
+		time.Sleep(6 * time.Second)
+		if s := r.host.Status()[0]; i.Held() != "" || s.State != StateReady || s.Restarts != 1 {
+			t.Errorf("held %q, status %+v", i.Held(), s)
+		}
+	})
+}

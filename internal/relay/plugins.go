@@ -90,8 +90,8 @@ func (r *relay) plugins() []rest.Plugin {
 		for _, x := range p.Refused {
 			refused = append(refused, rest.PluginRefusal{Webhook: x.Webhook, Reason: x.Reason})
 		}
-		out = append(out, rest.Plugin{Sink: p.Sink, Path: p.Path, Version: p.Version, State: string(p.State), PID: p.PID, Since: rest.At(p.Since),
-			NextStartAt: rest.At(p.NextStart), Restarts: p.Restarts, LastError: p.LastError, CrashReport: p.CrashReport,
+		out = append(out, rest.Plugin{Sink: p.Sink, Path: p.Path, SHA256: p.SHA256, Outdated: p.Outdated, Version: p.Version, State: string(p.State), PID: p.PID, Since: rest.At(p.Since),
+			NextStartAt: rest.At(p.NextStart), Restarts: p.Restarts, Crashes: p.Ends, Dropped: p.Dropped, LastError: p.LastError, CrashReport: p.CrashReport,
 			Healthy: p.Healthy, Health: p.HealthMessage, Webhooks: slices.Clone(p.Webhooks), Refused: refused})
 	}
 	return out

@@ -126,16 +126,20 @@ func PluginStates() []string {
 }
 
 // Plugin is the process of one sink plugin. While it is replaced there are two of the
-// same sink.
+// same sink. It has many fields because it is all that can be known.
 type Plugin struct {
 	Sink        string   `json:"sink"`
 	Path        string   `json:"path"`
-	Version     string   `json:"version"` // as the plugin says; "" before it said
+	SHA256      string   `json:"sha256"`   // of the file that runs; "" = it could not be opened yet
+	Outdated    bool     `json:"outdated"` // the file on the disk is another one; a reload starts it
+	Version     string   `json:"version"`  // as the plugin says; "" before it said
 	State       string   `json:"state"`
 	PID         int      `json:"pid"` // 0 = there is no process
 	Since       Time     `json:"since"`
 	NextStartAt Time     `json:"next_start_at"` // null unless backoff or suspended
 	Restarts    uint64   `json:"restarts"`      // since the daemon's start
+	Crashes     int      `json:"crashes"`       // ends and failed starts in the last ten minutes; five suspend it
+	Dropped     uint64   `json:"dropped_lines"` // of the process's output that were not logged: there were too many
 	LastError   string   `json:"last_error"`    // why it ended, or did not start, the last time; "" = never
 	CrashReport string   `json:"crash_report"`  // what the process wrote when it last crashed; "" = nothing
 	Healthy     bool     `json:"healthy"`       // what the plugin says of itself

@@ -88,10 +88,10 @@ func (c *child) exec(ctx context.Context, file *File, env []string) (proc *os.Pr
 	}
 	deadline := time.Now().Add(busy)
 	for {
-		proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(executable), []string{filepath.Base(file.path)}, &os.ProcAttr{
+		proc, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(executable), []string{filepath.Base(file.Path())}, &os.ProcAttr{
 			Dir:   "/",
 			Env:   env,
-			Files: append(theirs[:3:3], file.f),
+			Files: append(theirs[:3:3], file.Descriptor()),
 			Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 		})
 		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(deadline) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
 	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
@@ -327,4 +328,12 @@ func TestManyAtOnceLeaveNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestAPluginNeedsNoRightsOfRoot(t *testing.T) {
+	if testhost.AsUser(t) {
+		return
+	}
+	t.Run("life", TestAHealthyPluginIsStartedCalledAndStopped)
+	t.Run("death", TestNothingOutlivesAHostThatIsKilled)
 }

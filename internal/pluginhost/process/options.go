@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -104,4 +105,10 @@ func checkSocketDir(dir string) error {
 		return fmt.Errorf("socket directory %s: it must belong to the user of this process, with mode 0700", dir)
 	}
 	return nil
+}
+
+// ours reports whether a directory belongs to this process's user, or to root.
+func ours(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (st.Uid == 0 || int(st.Uid) == os.Geteuid())
 }

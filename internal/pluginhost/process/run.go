@@ -241,7 +241,7 @@ func (r *run) ID() string {
 }
 
 // Name is the path of the executable.
-func (r *run) Name() string { return r.file.path }
+func (r *run) Name() string { return r.file.Path() }
 
 // Diagnose has nothing to add: handshakes are checked before go-plugin sees them.
 func (r *run) Diagnose(context.Context) string { return "" }

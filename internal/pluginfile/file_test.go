@@ -1,4 +1,4 @@
-package process_test
+package pluginfile_test
 
 import (
 	"crypto/sha256"
@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
+	"github.com/peanutsapp/peanuts-relay/internal/pluginfile"
 	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
@@ -105,9 +105,13 @@ func TestOpenRefusesWhatOthersCouldChange(t *testing.T) {
 				}
 				t.Fatal(err)
 			}
-			f, err := process.Open(path, row.sum)
+			f, err := pluginfile.Open(path, row.sum)
 			if err == nil {
 				defer f.Close()
+			}
+			if again := pluginfile.Check(path, row.sum, os.Geteuid()); (again == nil) != (err == nil) ||
+				isChecksum(again) != isChecksum(err) {
+				t.Errorf("Check says %v, Open %v", again, err)
 			}
 			switch {
 			case row.want == "" && err != nil:
@@ -119,6 +123,11 @@ func TestOpenRefusesWhatOthersCouldChange(t *testing.T) {
 			}
 		})
 	}
+}
+
+func isChecksum(err error) bool {
+	_, ok := errors.AsType[*pluginfile.ChecksumError](err)
+	return ok
 }
 
 // just leaves everything as it is.
@@ -150,7 +159,7 @@ func TestOpenRefusesTheSameWithoutRightsOfRoot(t *testing.T) {
 	}
 	t.Run("rules", TestOpenRefusesWhatOthersCouldChange)
 	t.Run("root's own file", func(t *testing.T) {
-		f, err := process.Open("/bin/sh", "")
+		f, err := pluginfile.Open("/bin/sh", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,10 +167,20 @@ func TestOpenRefusesTheSameWithoutRightsOfRoot(t *testing.T) {
 	})
 }
 
-func TestAPluginNeedsNoRightsOfRoot(t *testing.T) {
-	if testhost.AsUser(t) {
-		return
+func TestCheckHasTheRulesOfTheUserWhoIsAskedFor(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away")
 	}
-	t.Run("life", TestAHealthyPluginIsStartedCalledAndStopped)
-	t.Run("death", TestNothingOutlivesAHostThatIsKilled)
+	dir, plugin := tree(t)
+	for _, at := range []string{plugin, filepath.Dir(plugin), dir} {
+		if err := os.Chown(at, others, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pluginfile.Check(plugin, "", others); err != nil {
+		t.Errorf("the user's own plugin was refused: %v", err)
+	}
+	if err := pluginfile.Check(plugin, "", os.Geteuid()); err == nil {
+		t.Error("it was accepted for another user")
+	}
 }
