@@ -1,0 +1,156 @@
+package httpsink
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"time"
+
+	"golang.org/x/net/idna"
+
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
+)
+
+// exchange is what one request needs and the next can use again.
+type exchange struct {
+	wire   *http1.Exchange
+	fields []delivery.Header
+	head   []byte
+	first  []byte // head, and the body when it is small
+	rest   []byte // the body when it is not
+}
+
+// render makes the request.
+func (x *exchange) render(h *head, o *delivery.Outbound, sigs []delivery.Header) error {
+	x.fields = fields(x.fields[:0], o, sigs)
+	out, err := h.write(x.head[:0], x.fields, len(o.Payload))
+	if err != nil {
+		return err
+	}
+	x.first, x.rest = out, o.Payload
+	// One packet and one write, where that costs no large copy.
+	if len(out)+len(o.Payload) <= http1.Small {
+		x.first, x.rest = append(out, o.Payload...), nil
+	}
+	x.head = x.first
+	return nil
+}
+
+// release drops the references to the delivery, so that an idle pool holds no
+// payload.
+func (x *exchange) release() {
+	clear(x.fields)
+	x.first, x.rest = nil, nil
+}
+
+// direct sends the request on this goroutine until it was sent over a
+// connection that was not stale.
+func (s *Sink) direct(at *attempt, o *delivery.Outbound, a *delivery.Attempt) {
+	x := s.exchanges.Get().(*exchange)
+	if err := x.render(s.head, o, a.Signatures); err != nil {
+		s.fail(a, at, err)
+		return
+	}
+	for stale := 0; !s.try(at, x, a, stale <= s.most); stale++ {
+		a.Reused, a.Remote, a.Phases = false, "", delivery.Phases{}
+	}
+	x.release()
+	s.exchanges.Put(x)
+}
+
+// try makes the request over one connection. It returns false when that was an
+// idle one that broke before the first byte of an answer, and again is true: the
+// receiver had closed it and could not know of the request. A new connection
+// that breaks is a failure.
+func (s *Sink) try(at *attempt, x *exchange, a *delivery.Attempt, again bool) (over bool) {
+	if err := at.over(); err != nil {
+		s.fail(a, at, err)
+		return true
+	}
+	c := s.idle.Get()
+	a.Reused = c != nil
+	if c == nil {
+		var err error
+		if c, at, err = s.connect(at); err != nil {
+			at.takeDial(a)
+			s.fail(a, at, err)
+			return true
+		}
+	}
+	finished := false
+	stop := at.guard(c)
+	defer func() {
+		if !finished { // a panic
+			stop()
+			c.Abort()
+		}
+	}()
+	resp, err := x.wire.Do(c, x.first, x.rest)
+	written, answered := x.wire.Timing()
+	at.take(a, unwrap(c.Conn), written, answered)
+	if err != nil {
+		stop()
+		finished = true
+		at.late = errors.Is(err, os.ErrDeadlineExceeded)
+		if again && a.Reused && answered.IsZero() && at.over() == nil && brokenConnection(err) {
+			return false
+		}
+		s.fail(a, at, err)
+		return true
+	}
+	done := s.answer(a, resp)
+	// One that is being interrupted would fail whoever got it next.
+	done = stop() && done
+	finished = true
+	if x.wire.Finish(resp, done) {
+		s.idle.Put(c, time.Now())
+	}
+	return true
+}
+
+// connect opens a connection. What the dialer notes, it may note after connect
+// has returned, so it gets an attempt of its own, which takes the place of at.
+func (s *Sink) connect(at *attempt) (*http1.Conn, *attempt, error) {
+	at = &attempt{Context: at.Context, end: at.end}
+	if s.head.err != nil {
+		return nil, at, s.head.err
+	}
+	ctx, cancel := context.WithDeadline(at, at.end)
+	defer cancel()
+	dial := s.transport.DialContext
+	if s.template.URL.Scheme == "https" {
+		dial = s.transport.DialTLSContext
+	}
+	c, err := dial(ctx, "tcp", s.address)
+	if err != nil {
+		at.late = errors.Is(ctx.Err(), context.DeadlineExceeded)
+		return nil, at, err
+	}
+	return http1.NewConn(c), at, nil
+}
+
+// dialAddress is where a URL's connections go: the form that net/http dials.
+func dialAddress(u *url.URL) string {
+	host := u.Hostname()
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil && !isASCII(host) {
+		host = ascii
+	}
+	port := "80"
+	if u.Scheme == "https" {
+		port = "443"
+	}
+	return net.JoinHostPort(host, cmp.Or(u.Port(), port))
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
