@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
-	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
 )
 
 // attempt is the context of one request. The dialer finds it by its Value and
@@ -53,14 +52,6 @@ func (at *attempt) over() error {
 		return context.DeadlineExceeded
 	}
 	return nil
-}
-
-// guard bounds what happens on a connection by the end of the attempt. stop ends
-// that; it returns false when the connection was, or is about to be,
-// interrupted.
-func (at *attempt) guard(c *http1.Conn) (stop func() bool) {
-	_ = c.SetDeadline(at.end) // fails on a closed connection only, as its use will
-	return context.AfterFunc(at.Context, c.Interrupt)
 }
 
 // take copies what was seen of an exchange over c into a. c is nil for a

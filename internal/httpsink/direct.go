@@ -17,11 +17,13 @@ import (
 
 // exchange is what one request needs and the next can use again.
 type exchange struct {
-	wire   *http1.Exchange
-	fields []delivery.Header
-	head   []byte
-	first  []byte // head, and the body when it is small
-	rest   []byte // the body when it is not
+	attempt attempt // never dials
+	watched watched
+	wire    *http1.Exchange
+	fields  []delivery.Header
+	head    []byte
+	first   []byte // head, and the body when it is small
+	rest    []byte // the body when it is not
 }
 
 // render makes the request.
@@ -45,17 +47,19 @@ func (x *exchange) render(h *head, o *delivery.Outbound, sigs []delivery.Header)
 func (x *exchange) release() {
 	clear(x.fields)
 	x.first, x.rest = nil, nil
+	x.attempt = attempt{}
 }
 
 // direct sends the request on this goroutine until it was sent over a
 // connection that was not stale.
-func (s *Sink) direct(at *attempt, o *delivery.Outbound, a *delivery.Attempt) {
+func (s *Sink) direct(ctx context.Context, end time.Time, o *delivery.Outbound, a *delivery.Attempt) {
 	x := s.exchanges.Get().(*exchange)
+	x.attempt = attempt{Context: ctx, end: end}
 	if err := x.render(s.head, o, a.Signatures); err != nil {
-		s.fail(a, at, err)
+		s.fail(a, &x.attempt, err)
 		return
 	}
-	for stale := 0; !s.try(at, x, a, stale <= s.most); stale++ {
+	for stale := 0; !s.try(x, a, stale <= s.most); stale++ {
 		a.Reused, a.Remote, a.Phases = false, "", delivery.Phases{}
 	}
 	x.release()
@@ -66,7 +70,8 @@ func (s *Sink) direct(at *attempt, o *delivery.Outbound, a *delivery.Attempt) {
 // idle one that broke before the first byte of an answer, and again is true: the
 // receiver had closed it and could not know of the request. A new connection
 // that breaks is a failure.
-func (s *Sink) try(at *attempt, x *exchange, a *delivery.Attempt, again bool) (over bool) {
+func (s *Sink) try(x *exchange, a *delivery.Attempt, again bool) (over bool) {
+	at := &x.attempt
 	if err := at.over(); err != nil {
 		s.fail(a, at, err)
 		return true
@@ -81,11 +86,10 @@ func (s *Sink) try(at *attempt, x *exchange, a *delivery.Attempt, again bool) (o
 			return true
 		}
 	}
-	finished := false
-	stop := at.guard(c)
+	s.watch.add(&x.watched, at.Context, c, at.end)
 	defer func() {
-		if !finished { // a panic
-			stop()
+		if x.watched.conn != nil { // a panic
+			s.watch.remove(&x.watched)
 			c.Abort()
 		}
 	}()
@@ -93,8 +97,7 @@ func (s *Sink) try(at *attempt, x *exchange, a *delivery.Attempt, again bool) (o
 	written, answered := x.wire.Timing()
 	at.take(a, unwrap(c.Conn), written, answered)
 	if err != nil {
-		stop()
-		finished = true
+		s.watch.remove(&x.watched)
 		at.late = errors.Is(err, os.ErrDeadlineExceeded)
 		if again && a.Reused && answered.IsZero() && at.over() == nil && brokenConnection(err) {
 			return false
@@ -103,9 +106,8 @@ func (s *Sink) try(at *attempt, x *exchange, a *delivery.Attempt, again bool) (o
 		return true
 	}
 	done := s.answer(a, resp)
-	// One that is being interrupted would fail whoever got it next.
-	done = stop() && done
-	finished = true
+	// One that was interrupted would fail whoever got it next.
+	done = s.watch.remove(&x.watched) && done
 	if x.wire.Finish(resp, done) {
 		s.idle.Put(c, time.Now())
 	}

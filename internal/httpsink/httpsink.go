@@ -101,6 +101,7 @@ type Sink struct {
 	most      int // idle connections
 	head      *head
 	idle      *http1.Pool
+	watch     watch
 	exchanges sync.Pool // *exchange
 }
 
@@ -189,6 +190,7 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport,
 // Close closes the idle connections. Attempts in flight are not disturbed.
 func (s *Sink) Close() {
 	s.idle.Close()
+	s.watch.close()
 	s.transport.CloseIdleConnections()
 }
 
@@ -219,7 +221,7 @@ func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.At
 		a.Signatures = s.signer.Sign(nil, o.DeliveryID, start, o.Payload)
 	}
 	if s.transport.Proxy == nil {
-		s.direct(&attempt{Context: ctx, end: end}, o, a)
+		s.direct(ctx, end, o, a)
 		return
 	}
 	ctx, cancel := context.WithDeadline(ctx, end)

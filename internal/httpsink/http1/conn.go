@@ -43,6 +43,7 @@ func (c *Conn) alive() bool {
 	var one [1]byte
 	if c.socket == nil {
 		_ = c.SetReadDeadline(time.Unix(1, 0))
+		defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	} else {
 		c.socket.instant = true
 		defer func() { c.socket.instant = false }()
