@@ -194,6 +194,9 @@ func (s *Sink) Close() {
 	s.transport.CloseIdleConnections()
 }
 
+// Timeout is after how long Deliver returns at the latest.
+func (s *Sink) Timeout() time.Duration { return s.timeout }
+
 // Deliver makes one attempt and tells of it in a, which must be zero but for
 // what package retry fills in. It returns when the attempt is over. ctx is for
 // shutdown: cancelling it with the cause delivery.ErrShutdown interrupts the
