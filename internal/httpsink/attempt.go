@@ -15,8 +15,7 @@ import (
 type attempt struct {
 	context.Context
 
-	end  time.Time // of the attempt; zero = that of the Context
-	late bool      // something ended because of end
+	end time.Time // of the attempt; zero = that of the Context
 
 	mu      sync.Mutex
 	started time.Time // of the dial
@@ -42,13 +41,17 @@ func (at *attempt) Value(key any) any {
 	return at.Context.Value(key)
 }
 
+// Deadline implements context.Context. A net.Dialer that knew of the end would
+// come before it by a hair, and by more when a host has several addresses; then
+// it would look as if the connection had failed before the time was over.
+func (at *attempt) Deadline() (time.Time, bool) { return time.Time{}, false }
+
 // over is why the attempt has to end; nil = it need not.
 func (at *attempt) over() error {
 	if err := at.Err(); err != nil {
 		return err
 	}
-	// The poller's deadline may strike a moment before the clock shows it.
-	if at.late || (!at.end.IsZero() && !time.Now().Before(at.end)) {
+	if !at.end.IsZero() && !time.Now().Before(at.end) {
 		return context.DeadlineExceeded
 	}
 	return nil

@@ -3,10 +3,8 @@ package httpsink
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net"
 	"net/url"
-	"os"
 	"time"
 
 	"golang.org/x/net/idna"
@@ -98,7 +96,6 @@ func (s *Sink) try(x *exchange, a *delivery.Attempt, again bool) (over bool) {
 	at.take(a, unwrap(c.Conn), written, answered)
 	if err != nil {
 		s.watch.remove(&x.watched)
-		at.late = errors.Is(err, os.ErrDeadlineExceeded)
 		if again && a.Reused && answered.IsZero() && at.over() == nil && brokenConnection(err) {
 			return false
 		}
@@ -121,15 +118,15 @@ func (s *Sink) connect(at *attempt) (*http1.Conn, *attempt, error) {
 	if s.head.err != nil {
 		return nil, at, s.head.err
 	}
-	ctx, cancel := context.WithDeadline(at, at.end)
+	ctx, cancel := context.WithCancel(at)
 	defer cancel()
+	defer time.AfterFunc(time.Until(at.end), cancel).Stop()
 	dial := s.transport.DialContext
 	if s.template.URL.Scheme == "https" {
 		dial = s.transport.DialTLSContext
 	}
 	c, err := dial(ctx, "tcp", s.address)
 	if err != nil {
-		at.late = errors.Is(ctx.Err(), context.DeadlineExceeded)
 		return nil, at, err
 	}
 	return http1.NewConn(c), at, nil

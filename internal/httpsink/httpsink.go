@@ -51,9 +51,10 @@ const (
 	// idle_timeout 60 s; nginx: keepalive_timeout 75 s).
 	idleConnTimeout = 55 * time.Second
 
-	// dialGrace is how long a dial may outlast its attempt. net/http does not
-	// end it with the attempt, and it must not end first, because then it would
-	// look as if the connection had failed before the time was over.
+	// dialGrace is how much later than its attempt a dial ends by itself, where
+	// the attempt does not end it: net/http goes on dialling. It must not end
+	// first, because then it would look as if the connection had failed before the
+	// time was over.
 	dialGrace = 250 * time.Millisecond
 )
 
