@@ -23,9 +23,9 @@ type attempt struct {
 	opened  time.Time // TCP connection established
 	addr    string    // last address tried
 
-	given bool  // there was a connection, set by take
-	sent  bool  // the request was written, set by take
-	ended error // how the receiver ended the connection, set by take; nil = not
+	given bool  // there was a connection, set by note
+	sent  bool  // the request was written, set by note
+	ended error // how the receiver ended the connection, set by note; nil = not
 }
 
 type attemptKey struct{}
@@ -57,9 +57,9 @@ func (at *attempt) over() error {
 	return nil
 }
 
-// take copies what was seen of an exchange over c into a. c is nil for a
+// note copies what was seen of an exchange over c into a. c is nil for a
 // connection that is none of ours.
-func (at *attempt) take(a *delivery.Attempt, c *conn, written, answered time.Time) {
+func (at *attempt) note(a *delivery.Attempt, c *conn, written, answered time.Time) {
 	at.given, at.sent = true, !written.IsZero()
 	if c != nil {
 		a.Remote = c.remote

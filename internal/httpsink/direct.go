@@ -92,11 +92,10 @@ func (s *Sink) try(x *exchange, a *delivery.Attempt, again bool) (over bool) {
 		}
 	}()
 	resp, err := x.wire.Do(c, x.first, x.rest)
-	written, answered := x.wire.Timing()
-	at.take(a, unwrap(c.Conn), written, answered)
 	if err != nil {
 		s.watch.remove(&x.watched)
-		if again && a.Reused && answered.IsZero() && at.over() == nil && brokenConnection(err) {
+		answered := at.take(a, c, x.wire)
+		if again && a.Reused && !answered && at.over() == nil && brokenConnection(err) {
 			return false
 		}
 		s.fail(a, at, err)
@@ -105,10 +104,20 @@ func (s *Sink) try(x *exchange, a *delivery.Attempt, again bool) (over bool) {
 	done := s.answer(a, resp)
 	// One that was interrupted would fail whoever got it next.
 	done = s.watch.remove(&x.watched) && done
-	if x.wire.Finish(resp, done) {
+	keep := x.wire.Finish(resp, done)
+	at.take(a, c, x.wire)
+	if keep {
 		s.idle.Put(c, time.Now())
 	}
 	return true
+}
+
+// take copies what was seen of an exchange over c into a. answered says that
+// there was something of an answer.
+func (at *attempt) take(a *delivery.Attempt, c *http1.Conn, x *http1.Exchange) (answered bool) {
+	written, first := x.Timing()
+	at.note(a, unwrap(c.Conn), written, first)
+	return !first.IsZero()
 }
 
 // connect opens a connection. What the dialer notes, it may note after connect

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,6 +42,13 @@ func verdict(a *delivery.Attempt) string {
 		a.Outcome, a.Code, a.Status, a.RetryAfter, a.Headers, a.Body, a.BodyTruncated, a.Remote != "")
 }
 
+// quiet drops what net/http logs of unsolicited bytes.
+func quiet(t testing.TB) {
+	writer := log.Writer()
+	log.SetOutput(io.Discard)
+	t.Cleanup(func() { log.SetOutput(writer) })
+}
+
 // parrot answers every request with what say holds and closes, so that no
 // answer waits for its timeout.
 func parrot(t testing.TB, say *atomic.Pointer[[]byte]) string {
@@ -57,6 +65,7 @@ func FuzzAnswersAreJudgedAsByNetHTTP(f *testing.F) {
 	for _, answer := range oddAnswers() {
 		f.Add([]byte(answer))
 	}
+	quiet(f)
 	var say atomic.Pointer[[]byte]
 	s := newSink(f, parrot(f, &say), nil)
 	f.Fuzz(func(t *testing.T, answer []byte) {
@@ -70,6 +79,7 @@ func FuzzAnswersAreJudgedAsByNetHTTP(f *testing.F) {
 
 // Answers out of pieces that matter, put together at random.
 func TestAnswersAreJudgedAsByNetHTTP(t *testing.T) {
+	quiet(t)
 	var say atomic.Pointer[[]byte]
 	s := newSink(t, parrot(t, &say), nil)
 	rapid.Check(t, func(rt *rapid.T) {

@@ -58,7 +58,7 @@ func (x *traced) take(at *attempt, a *delivery.Attempt) {
 	}
 	c := unwrap(x.conn)
 	a.Reused = x.reused
-	at.take(a, c, x.wroteAt, x.firstAt)
+	at.note(a, c, x.wroteAt, x.firstAt)
 	if c != nil && x.conn != c && !x.reused {
 		// net/http opened the tunnel and shook hands.
 		a.Phases.TLS = x.gotAt.Sub(c.opened)
