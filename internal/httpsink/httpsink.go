@@ -12,10 +12,19 @@
 // A 2xx status line is success, even when the body after it breaks off: the
 // receiver has said that it took the event.
 //
-// A keep-alive connection that the receiver closed while it was idle is
-// replaced at once, as part of the same attempt. The request that met it can
-// have been read by the receiver before it closed; then it sees the same
-// delivery id twice, as at-least-once delivery allows.
+// A request is written and its answer read on the goroutine that called Deliver,
+// by package http1, which leaves the parsing to net/http: what counts as an
+// answer, as malformed and as the end of a body is what it is there, and the
+// bytes of a request are those that net/http would send. Requests through a
+// proxy are made by net/http's own transport.
+//
+// An idle connection is looked at before it is used again: one that the receiver
+// closed, reset or wrote to meanwhile is thrown away. One that breaks only while
+// it is used, before the first byte of an answer, is replaced at once, as part of
+// the same attempt. The request that met it can have been read by the receiver
+// before it closed; then it sees the same delivery id twice, as at-least-once
+// delivery allows. A receiver may answer before it has read the request, and its
+// answer counts; its connection is used again only if it reads the rest at once.
 //
 // Requests use HTTP/1.1 only. One connection for each attempt in flight keeps
 // attempts independent of each other (a lost packet, a GOAWAY or a flow-control
