@@ -124,9 +124,6 @@ func (at *attempt) take(a *delivery.Attempt, c *http1.Conn, x *http1.Exchange) (
 // has returned, so it gets an attempt of its own, which takes the place of at.
 func (s *Sink) connect(at *attempt) (*http1.Conn, *attempt, error) {
 	at = &attempt{Context: at.Context, end: at.end}
-	if s.head.err != nil {
-		return nil, at, s.head.err
-	}
 	ctx, cancel := context.WithCancel(at)
 	defer cancel()
 	defer time.AfterFunc(time.Until(at.end), cancel).Stop()
@@ -135,6 +132,10 @@ func (s *Sink) connect(at *attempt) (*http1.Conn, *attempt, error) {
 		dial = s.transport.DialTLSContext
 	}
 	c, err := dial(ctx, "tcp", s.address)
+	if err == nil && s.head.err != nil {
+		_ = c.Close() // nothing was sent
+		err = s.head.err
+	}
 	if err != nil {
 		return nil, at, err
 	}

@@ -17,7 +17,7 @@ import (
 type head struct {
 	start string // to where the value of Content-Length follows
 	lines []line // the other headers, sorted by name
-	err   error  // why there can be no request
+	err   error  // why there can be no request, to be told once there is a connection
 }
 
 // line is one header: its name, and all of it with the line break.

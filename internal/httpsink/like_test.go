@@ -244,3 +244,17 @@ func TestTheAddressDialledIsThatOfNetHTTP(t *testing.T) {
 		}
 	}
 }
+
+// No name server knows such a host, but a hosts file may.
+func TestAHostThatCannotBeWrittenIsTold(t *testing.T) {
+	s := newSink(t, "http://xn--zzzzzü.invalid/hook", nil)
+	s.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		c, other := net.Pipe()
+		t.Cleanup(func() { other.Close() })
+		return c, nil
+	}
+	ours, theirs := deliver(t, s, outbound()), deliverByNetHTTP(t, s, outbound())
+	if ours.Outcome != delivery.Retry || ours.Code != theirs.Code || !strings.Contains(ours.Error, "idna") || !strings.Contains(theirs.Error, "idna") {
+		t.Errorf("%v %q %q, by net/http %q %q", ours.Outcome, ours.Code, ours.Error, theirs.Code, theirs.Error)
+	}
+}

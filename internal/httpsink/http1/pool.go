@@ -7,7 +7,9 @@ import (
 )
 
 // Pool keeps idle connections to one receiver. The last one in is the first one
-// out, so that the others can grow old. It is safe for concurrent use.
+// out, so that the others can grow old. Nobody reads from them: one that the
+// receiver ends is found out, and closed, when it is asked for or has grown old.
+// It is safe for concurrent use.
 type Pool struct {
 	most   int
 	keep   time.Duration
