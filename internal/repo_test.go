@@ -64,10 +64,13 @@ var imports = map[string][]string{
 
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
-	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/secret", "internal/signing", "sinks"},
+	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/httpsink/http1", "internal/secret", "internal/signing", "sinks"},
 	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
 	"internal/adminclient": {"internal/rest"},
 	"internal/rest":        {},
+
+	// http1 knows connections and HTTP, and nothing of deliveries.
+	"internal/httpsink/http1": {},
 
 	"internal/queue":    {"internal/delivery", "internal/id"},
 	"internal/retry":    {"internal/delivery"},

@@ -134,8 +134,11 @@ func (d *Dispatcher) decide(s *slot, del *queue.Delivery, o *delivery.Outbound, 
 // send makes one attempt under the policy's timeout. What it returns is
 // complete but for the decision.
 func (d *Dispatcher) send(ctx context.Context, s *slot, o *delivery.Outbound) *delivery.Attempt {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout())
-	defer cancel()
+	if !s.punctual {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout())
+		defer cancel()
+	}
 	began := time.Now()
 	a := &delivery.Attempt{Started: began.UTC()}
 	if d.guard(s.Webhook, o, func() { s.Sink.Deliver(ctx, o, a) }) {

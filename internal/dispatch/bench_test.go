@@ -44,6 +44,10 @@ func (s *benchStore) ReadReturning(queue.Lane, uint64, int, int) ([]queue.Delive
 	return nil, false, nil
 }
 
+func (s *benchStore) ReleaseFollowers(context.Context, *queue.Release) (bool, error) {
+	return false, nil
+}
+
 func (s *benchStore) Complete(c queue.Completion) {
 	s.mu.Lock()
 	s.note(&c)
@@ -100,6 +104,11 @@ func (*noop) Deliver(_ context.Context, _ *delivery.Outbound, a *delivery.Attemp
 }
 func (*noop) Close() {}
 
+// noopPunctual is noop that needs no timer.
+type noopPunctual struct{ noop }
+
+func (*noopPunctual) Timeout() time.Duration { return time.Second }
+
 // noopBatch is noop for many at a time.
 type noopBatch struct {
 	noop
@@ -114,15 +123,25 @@ func (*noopBatch) DeliverBatch(_ context.Context, _ []*delivery.Outbound, as []*
 func (*noopBatch) Held() delivery.HoldReason { return "" }
 func (s *noopBatch) Limits() Limits          { return s.limits }
 
-// benchLane is how many deliveries pass a lane of its own a second, from the
-// offer to the commit of the outcome.
-func benchLane(b *testing.B, sink Sink) {
+// benchGroup is how many deliveries are offered at once.
+const benchGroup = 64
+
+// pump starts a dispatcher with one lane. round takes a group of deliveries
+// through it, from the offer to the commit of the outcomes.
+func pump(tb testing.TB, sink Sink) (round func()) {
 	store := newBenchStore()
 	d := New(Options{Store: store, StoreID: testStoreID})
 	store.d = d
 	stop := make(chan struct{})
 	var committer sync.WaitGroup
 	committer.Go(func() { store.commit(stop) })
+	tb.Cleanup(func() {
+		if err := d.Stop(context.Background()); err != nil {
+			tb.Error(err)
+		}
+		close(stop)
+		committer.Wait()
+	})
 	d.Apply([]*Target{target(1, 4, sink)})
 	d.Start()
 	for l := d.table.Load().lanes[1]; ; { // what is offered before the first scan is left to the store
@@ -135,29 +154,31 @@ func benchLane(b *testing.B, sink Sink) {
 		runtime.Gosched()
 	}
 	payload := make([]byte, 400)
-	const group = 64
-	offer := make([]queue.Delivery, group)
+	offer := make([]queue.Delivery, benchGroup)
 	seq := uint64(0)
-	b.ReportAllocs()
-	for b.Loop() {
+	return func() {
 		for i := range offer {
 			seq++
 			offer[i] = queue.Delivery{Lane: 1, Seq: seq, Track: queue.Ready, EventID: "evt_1", EventType: "entry.created", EntryID: "e1", Payload: payload}
 		}
-		store.done.Add(group)
+		store.done.Add(benchGroup)
 		d.Offer(offer)
 		store.done.Wait()
 	}
-	b.StopTimer()
-	b.ReportMetric(float64(b.N*group)/b.Elapsed().Seconds(), "deliveries/s")
-	if err := d.Stop(context.Background()); err != nil {
-		b.Error(err)
-	}
-	close(stop)
-	committer.Wait()
 }
 
-func BenchmarkPlainSink(b *testing.B) { benchLane(b, &noop{}) }
+// benchLane is how many deliveries pass a lane of its own a second.
+func benchLane(b *testing.B, sink Sink) {
+	round := pump(b, sink)
+	b.ReportAllocs()
+	for b.Loop() {
+		round()
+	}
+	b.ReportMetric(float64(b.N*benchGroup)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+func BenchmarkPlainSink(b *testing.B)    { benchLane(b, &noop{}) }
+func BenchmarkPunctualSink(b *testing.B) { benchLane(b, &noopPunctual{}) }
 
 // The group that the benchmark offers at a time is two batches: none waits.
 func BenchmarkBatchSink(b *testing.B) {

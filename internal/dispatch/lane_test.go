@@ -384,3 +384,36 @@ func TestAThousandIdleLanesNeedOneGoroutine(t *testing.T) {
 		w.d.Apply(nil)
 	})
 }
+
+// punctual ends its attempts by itself.
+type punctual struct {
+	*sink
+	timeout time.Duration
+}
+
+func (p punctual) Timeout() time.Duration { return p.timeout }
+
+func TestAPunctualSinkIsTrustedWithItsTimeoutOnly(t *testing.T) {
+	for own, want := range map[time.Duration]bool{7 * time.Second: false, 6 * time.Second: false, 8 * time.Second: true, 0: true} {
+		bubble(t, Options{}, func(t *testing.T, w *world) {
+			asked := false
+			tgt := target(1, 1, punctual{w.recv.sink("a", func(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+				end, bounded := ctx.Deadline()
+				asked = true
+				if bounded != want || (bounded && time.Until(end) != 7*time.Second) {
+					t.Errorf("a timeout of its own of %v: bounded %v, until %v", own, bounded, time.Until(end))
+				}
+				ok(ctx, o, a)
+			}), own})
+			tgt.Policy.Timeout = 7 * time.Second
+			w.d.Apply([]*Target{tgt})
+			w.d.Start()
+			w.store.accept(1, 1)
+			synctest.Wait()
+			time.Sleep(time.Second)
+			if !asked {
+				t.Error("the sink was not called")
+			}
+		})
+	}
+}

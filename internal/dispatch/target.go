@@ -21,6 +21,14 @@ type Sink interface {
 	Close()
 }
 
+// Punctual is a Sink that ends each attempt by itself when Timeout has passed
+// since its begin, so that the dispatcher makes no timer for it. Timeout never
+// changes. When it is longer than what the policy allows, the policy's is kept.
+type Punctual interface {
+	Sink
+	Timeout() time.Duration
+}
+
 // DefaultTimeout bounds an attempt whose policy names no timeout.
 const DefaultTimeout = 30 * time.Second
 
@@ -50,6 +58,7 @@ type slot struct {
 	use      *sinkUse
 	batch    BatchSink // the sink, when it takes several deliveries at once
 	governed Governed  // the sink, when it cannot always be called
+	punctual bool      // the sink keeps the policy's timeout by itself
 }
 
 // with returns the table that has exactly targets as its slots. Sinks that are
@@ -73,6 +82,8 @@ func (t *table) with(d *Dispatcher, targets []*Target) *table {
 			s.use.acquire()
 			s.batch, _ = target.Sink.(BatchSink)
 			s.governed, _ = target.Sink.(Governed)
+			p, ok := target.Sink.(Punctual)
+			s.punctual = ok && p.Timeout() > 0 && p.Timeout() <= s.timeout()
 		}
 		next.slots[target.Lane] = s
 		if next.lanes[target.Lane] == nil {

@@ -21,7 +21,7 @@ import (
 // fail judges an attempt that got no response.
 func (s *Sink) fail(a *delivery.Attempt, at *attempt, err error) {
 	a.Outcome = delivery.Retry
-	switch ctxErr := at.Err(); {
+	switch ctxErr := at.over(); {
 	case ctxErr == nil:
 		a.Code, a.Error = s.classify(a, at, err)
 		if a.Code == delivery.CodeForbiddenAddr {

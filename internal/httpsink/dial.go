@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
 )
 
 // dialer opens connections and remembers how long each part took. It does not
@@ -29,6 +30,7 @@ type dialer struct {
 // conn is a connection with what there is to tell about its birth.
 type conn struct {
 	net.Conn
+	socket *http1.Socket // under it; nil when the dialled connection is none
 	remote string
 	opened time.Time
 	phases delivery.Phases
@@ -40,11 +42,14 @@ type conn struct {
 // does not tell of the TLS alert that said why.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.ended.CompareAndSwap(nil, &err)
+	if err != nil && err != (http1.NotReady{}) {
+		c.ended.CompareAndSwap(nil, new(err))
 	}
 	return n, err
 }
+
+// Socket returns what carries the connection.
+func (c *conn) Socket() *http1.Socket { return c.socket }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := d.open(ctx, network, address)
@@ -63,7 +68,7 @@ func (d *dialer) open(ctx context.Context, network, address string) (*conn, erro
 	at.started = time.Now()
 	at.mu.Unlock()
 	nd := net.Dialer{
-		// net/http lets a dial go on after the attempt has ended.
+		// Behind a proxy net/http lets a dial go on after the attempt has ended.
 		Timeout: d.timeout,
 		Control: func(network, address string, c syscall.RawConn) error {
 			at.mu.Lock()
@@ -82,7 +87,10 @@ func (d *dialer) open(ctx context.Context, network, address string) (*conn, erro
 	at.mu.Lock()
 	defer at.mu.Unlock()
 	at.opened = time.Now()
-	c := &conn{Conn: nc, remote: nc.RemoteAddr().String(), opened: at.opened}
+	c := &conn{Conn: nc, socket: http1.NewSocket(nc), remote: nc.RemoteAddr().String(), opened: at.opened}
+	if c.socket != nil {
+		c.Conn = c.socket
+	}
 	c.phases.Connect = at.opened.Sub(at.control)
 	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) == nil {
 		c.phases.DNS = at.control.Sub(at.started)

@@ -12,10 +12,19 @@
 // A 2xx status line is success, even when the body after it breaks off: the
 // receiver has said that it took the event.
 //
-// A keep-alive connection that the receiver closed while it was idle is
-// replaced at once, as part of the same attempt. The request that met it can
-// have been read by the receiver before it closed; then it sees the same
-// delivery id twice, as at-least-once delivery allows.
+// A request is written and its answer read on the goroutine that called Deliver,
+// by package http1, which leaves the parsing to net/http: what counts as an
+// answer, as malformed and as the end of a body is what it is there, and the
+// bytes of a request are those that net/http would send. Requests through a
+// proxy are made by net/http's own transport.
+//
+// An idle connection is looked at before it is used again: one that the receiver
+// closed, reset or wrote to meanwhile is thrown away. One that breaks only while
+// it is used, before the first byte of an answer, is replaced at once, as part of
+// the same attempt. The request that met it can have been read by the receiver
+// before it closed; then it sees the same delivery id twice, as at-least-once
+// delivery allows. A receiver may answer before it has read the request, and its
+// answer counts; its connection is used again only if it reads the rest at once.
 //
 // Requests use HTTP/1.1 only. One connection for each attempt in flight keeps
 // attempts independent of each other (a lost packet, a GOAWAY or a flow-control
@@ -35,6 +44,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
+	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
 )
@@ -45,18 +55,15 @@ const (
 
 	defaultTimeout = 30 * time.Second
 
-	// maxResponseHeaderBytes bounds all header bytes of an answer, those of 1xx
-	// answers before it included.
-	maxResponseHeaderBytes = 64 << 10
-
 	// idleConnTimeout is below the 60 s after which common load balancers and
 	// proxies drop an idle connection, some of them without a word (AWS ALB:
 	// idle_timeout 60 s; nginx: keepalive_timeout 75 s).
 	idleConnTimeout = 55 * time.Second
 
-	// dialGrace is how long a dial may outlast its attempt. net/http does not
-	// end it with the attempt, and it must not end first, because then it would
-	// look as if the connection had failed before the time was over.
+	// dialGrace is how much later than its attempt a dial ends by itself, where
+	// the attempt does not end it: net/http goes on dialling. It must not end
+	// first, because then it would look as if the connection had failed before the
+	// time was over.
 	dialGrace = 250 * time.Millisecond
 )
 
@@ -97,8 +104,15 @@ type Sink struct {
 	host      string
 	shown     *delivery.Request
 	masker    masker
-	exchanges sync.Pool // *exchange
 	buffers   sync.Pool // *[]byte of bufferSize
+
+	// Without a proxy the transport only dials.
+	address   string
+	most      int // idle connections
+	head      *head
+	idle      *http1.Pool
+	watch     watch
+	exchanges sync.Pool // *exchange
 }
 
 // New checks the options and decides on the proxy. It reads no file but the
@@ -127,6 +141,8 @@ func New(o Options) (*Sink, error) {
 		host:    u.Host,
 		shown:   shownRequest(&o, u),
 		masker:  newMasker(&o, u),
+		address: dialAddress(u),
+		most:    max(o.Concurrency, 1),
 	}
 	user := u.User
 	u.User = nil // sent as a header; net/http would print it in errors
@@ -138,7 +154,9 @@ func New(o Options) (*Sink, error) {
 	if s.transport, err = s.newTransport(&o, tlsConfig); err != nil {
 		return nil, err
 	}
-	s.exchanges.New = func() any { return s.newExchange() }
+	s.head = newHead(s.template)
+	s.idle = http1.NewPool(s.most, idleConnTimeout)
+	s.exchanges.New = func() any { return &exchange{wire: http1.NewExchange()} }
 	s.buffers.New = func() any { return new(make([]byte, s.bufferSize())) }
 	return s, nil
 }
@@ -158,9 +176,9 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport,
 		DialContext:            d.dial,
 		TLSClientConfig:        tlsConfig,
 		DisableCompression:     true, // a kept body is what was sent, and no gzip bomb unpacks
-		MaxIdleConnsPerHost:    max(o.Concurrency, 1),
+		MaxIdleConnsPerHost:    s.most,
 		IdleConnTimeout:        idleConnTimeout,
-		MaxResponseHeaderBytes: maxResponseHeaderBytes,
+		MaxResponseHeaderBytes: http1.MaxHeaderBytes,
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
@@ -180,7 +198,14 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport,
 }
 
 // Close closes the idle connections. Attempts in flight are not disturbed.
-func (s *Sink) Close() { s.transport.CloseIdleConnections() }
+func (s *Sink) Close() {
+	s.idle.Close()
+	s.watch.close()
+	s.transport.CloseIdleConnections()
+}
+
+// Timeout is after how long Deliver returns at the latest.
+func (s *Sink) Timeout() time.Duration { return s.timeout }
 
 // Deliver makes one attempt and tells of it in a, which must be zero but for
 // what package retry fills in. It returns when the attempt is over. ctx is for
@@ -201,49 +226,18 @@ func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.At
 		s.fail(a, &attempt{Context: ctx}, s.proxied)
 		return
 	}
-	// The dispatcher has set the same timeout; a second context would only cost.
-	if end, ok := ctx.Deadline(); !ok || end.After(start.Add(s.timeout)) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
-		defer cancel()
+	end := start.Add(s.timeout)
+	if t, ok := ctx.Deadline(); ok && t.Before(end) {
+		end = t
 	}
 	if s.signer != nil {
 		a.Signatures = s.signer.Sign(nil, o.DeliveryID, start, o.Payload)
 	}
-	x, resp := s.exchange(ctx, o, a)
-	if resp == nil {
+	if s.transport.Proxy == nil {
+		s.direct(ctx, end, o, a)
 		return
 	}
-	defer resp.Body.Close()
-	s.answer(a, resp)
-	if x.finished() {
-		x.release()
-		s.exchanges.Put(x)
-	}
-}
-
-// exchange sends the request until it was sent over a connection that was not
-// stale, and returns no response when there was none; then the attempt has
-// been judged.
-//
-// net/http sends a POST again by itself only when it wrote nothing or failed to
-// read, so it is done here: an idle connection that breaks before the first
-// byte of an answer was closed by the receiver, who could not know of the
-// request. A new connection that breaks is a failure.
-func (s *Sink) exchange(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) (*exchange, *http.Response) {
-	for stale := 0; ; stale++ {
-		x := s.exchanges.Get().(*exchange)
-		x.prepare(o, a.Signatures)
-		at := &attempt{Context: x.trace(ctx)}
-		resp, err := s.transport.RoundTrip(s.request(at, x))
-		at.take(x, a)
-		switch {
-		case err == nil:
-			return x, resp
-		case stale > s.transport.MaxIdleConnsPerHost || !x.stale(err) || ctx.Err() != nil:
-			s.fail(a, at, err)
-			return x, nil
-		}
-		a.Reused, a.Remote, a.Phases = false, "", delivery.Phases{}
-	}
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	s.viaProxy(ctx, o, a)
 }

@@ -146,7 +146,7 @@ func checkHeader(h Header, canonical string, signatures []string) error {
 
 // validNameRune is "tchar" of RFC 9110 section 5.6.2.
 func validNameRune(r rune) bool {
-	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
 // shownRequest is the request as it may be shown.

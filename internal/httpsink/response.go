@@ -34,20 +34,20 @@ const (
 // begins inside of it.
 func (s *Sink) bufferSize() int { return keepFailure + s.masker.Longest() }
 
-// answer reads and judges a response.
-func (s *Sink) answer(a *delivery.Attempt, resp *http.Response) {
+// answer reads and judges a response. done says that its body was read to the
+// end.
+func (s *Sink) answer(a *delivery.Attempt, resp *http.Response) (done bool) {
 	a.Status = resp.StatusCode
 	s.judge(a, resp)
 	a.Headers = s.keepHeaders(resp.Header)
 	if a.Outcome == delivery.Delivered {
-		s.readBody(a, resp.Body, keepSuccess)
-		return
+		return s.readBody(a, resp.Body, keepSuccess)
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return // its body is the bare connection, which no deadline of ours ends
+		return false // its body is the bare connection, which no deadline of ours ends
 	}
 	a.RetryAfter = retryAfter(resp.Header, time.Now())
-	s.readBody(a, resp.Body, keepFailure)
+	return s.readBody(a, resp.Body, keepFailure)
 }
 
 func (s *Sink) judge(a *delivery.Attempt, resp *http.Response) {
@@ -130,9 +130,9 @@ func (s *Sink) keepHeaders(h http.Header) []delivery.Header {
 // readBody keeps the beginning of a body and drains the rest as far as that is
 // worth it. That a body breaks off or drips until the deadline changes nothing
 // of what the status line said; such a connection is not used again.
-func (s *Sink) readBody(a *delivery.Attempt, body io.Reader, keep int) {
+func (s *Sink) readBody(a *delivery.Attempt, body io.Reader, keep int) (done bool) {
 	if body == http.NoBody {
-		return
+		return true
 	}
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
@@ -156,6 +156,7 @@ func (s *Sink) readBody(a *delivery.Attempt, body io.Reader, keep int) {
 			break
 		}
 	}
+	return done
 }
 
 // fill reads until buf is full, or nothing more comes; done is true at a proper
