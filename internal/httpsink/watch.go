@@ -35,22 +35,23 @@ type watched struct {
 
 // add watches an exchange over c until remove: ctx and end bound it.
 func (w *watch) add(x *watched, ctx context.Context, c *http1.Conn, end time.Time) {
-	*x = watched{conn: c, end: end, done: ctx.Done()}
+	done := ctx.Done()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Under the lock, for the callback of the exchange before may still look at x.
+	*x = watched{conn: c, end: end, done: done}
 	w.insert(x)
 	w.arm()
-	if x.done == nil {
+	if done == nil {
 		return
 	}
-	if w.users == 0 && w.done != x.done {
+	if w.users == 0 && w.done != done {
 		if w.forget != nil {
 			w.forget()
 		}
-		done := x.done
 		w.done, w.forget = done, context.AfterFunc(ctx, func() { w.cancelled(done) })
 	}
-	if w.done == x.done {
+	if w.done == done {
 		w.users++
 	} else {
 		x.forget = context.AfterFunc(ctx, func() { w.interrupt(x, c) })
