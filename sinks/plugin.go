@@ -82,7 +82,7 @@ func (p Plugin[C]) Server() *grpc.Server {
 	if err != nil {
 		panic("sinks: " + err.Error())
 	}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxReceive))
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxReceive), grpc.ForceServerCodecV2(sinkpb.Codec{}))
 	sinkpb.RegisterSinkServer(server, newService(k, slog.Default().Handler()))
 	return server
 }

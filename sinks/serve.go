@@ -135,6 +135,7 @@ func (k *kit) serve(stdin, stdout, stderr *os.File) {
 			back := sync.OnceFunc(func() { os.Stdout, os.Stderr = stdout, stderr })
 			server := grpc.NewServer(append(opts,
 				grpc.MaxRecvMsgSize(maxReceive),
+				grpc.ForceServerCodecV2(sinkpb.Codec{}),
 				grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 					back()
 					return next(ctx, req)

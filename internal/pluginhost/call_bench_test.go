@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/grpc/mem"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
@@ -44,19 +44,22 @@ func BenchmarkCall(b *testing.B) {
 	for _, o := range os {
 		resp.Results = append(resp.Results, &sinkpb.Result{DeliveryId: o.DeliveryID, Outcome: sinkpb.Outcome_OUTCOME_DELIVERED})
 	}
-	wire, err := proto.Marshal(req)
+	encoded, err := sinkpb.Codec{}.Marshal(req)
 	if err != nil {
 		b.Fatal(err)
 	}
+	wire := encoded.Materialize()
 	rows := map[string]func(){
 		"request": func() { i.request(os, as, now) },
 		"encode": func() {
-			if _, err := proto.Marshal(req); err != nil {
+			encoded, err := sinkpb.Codec{}.Marshal(req)
+			if err != nil {
 				b.Fatal(err)
 			}
+			encoded.Free()
 		},
 		"decode in the plugin": func() {
-			if err := proto.Unmarshal(wire, new(sinkpb.DeliverRequest)); err != nil {
+			if err := (sinkpb.Codec{}).Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, new(sinkpb.DeliverRequest)); err != nil {
 				b.Fatal(err)
 			}
 		},

@@ -5,9 +5,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/peanutsapp/peanuts-relay/internal/sinkpb"
 )
 
 var errTooMany = errors.New("its answer has far too many parts")
@@ -17,7 +18,7 @@ var errTooMany = errors.New("its answer has far too many parts")
 // The number matters as much as the size: an empty message takes two bytes on the wire and
 // a hundred times that in memory.
 func bounded(size, parts int) []grpc.CallOption {
-	return []grpc.CallOption{grpc.MaxCallRecvMsgSize(size), grpc.ForceCodecV2(codec{encoding.GetCodecV2(proto.Name), parts})}
+	return []grpc.CallOption{grpc.MaxCallRecvMsgSize(size), grpc.ForceCodecV2(codec{sinkpb.Codec{}, parts})}
 }
 
 // codec refuses an answer of too many fields before it is decoded.

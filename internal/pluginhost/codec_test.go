@@ -5,8 +5,6 @@ import (
 	"errors"
 	"testing"
 
-	"google.golang.org/grpc/encoding"
-	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -14,7 +12,7 @@ import (
 )
 
 func decode(data []byte, parts int, to any) error {
-	c := codec{encoding.GetCodecV2(protocodec.Name), parts}
+	c := codec{sinkpb.Codec{}, parts}
 	return c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(data)}, to)
 }
 
