@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -41,7 +42,8 @@ const lastGrace = 2 * time.Second
 //
 // Serve owns the process: it sets [slog.Default], takes standard input, and ignores
 // SIGTERM and SIGINT, because the relay decides when a sink ends. What is written to
-// [os.Stderr] and [os.Stdout] reaches the log of the relay line by line.
+// [os.Stderr] and [os.Stdout] reaches the log of the relay line by line. Unless GOGC or
+// GOMEMLIMIT is set, at least 24 MiB may be allocated between two collections of garbage.
 func Serve[C any](p Plugin[C]) {
 	k, err := p.kit()
 	if err != nil {
@@ -55,6 +57,8 @@ func Serve[C any](p Plugin[C]) {
 		fmt.Fprint(os.Stderr, k.help())
 		os.Exit(exitByHand)
 	}
+	room := leaveRoom(os.Getenv)
+	defer runtime.KeepAlive(room)
 	k.serve(os.Stdin, os.Stdout, os.Stderr)
 }
 

@@ -1,9 +1,11 @@
 // Package overhead measures what it costs to deliver through a plugin: a real queue
 // with every commit on the disk, a real dispatcher and the real host with a real
-// process, against a sink in the same process that is called under the same limits.
-// Neither does anything with a delivery but count it.
+// process, against the same sink in this process, called under the same limits and given
+// what the contract of sinks promises: the entry taken apart and the signature headers.
+// A third side, for information, gets neither and only counts. No sink does anything with
+// a delivery but count it.
 //
-// What it guarantees: both sides alternate, plugin first in every other round, each on
+// What it guarantees: the sides alternate, plugin first in every other round, each on
 // an empty queue of its own. Every delivery is counted twice, by the store as it became
 // durable and by the sink itself; a leg in which one is lost, repeated or failed is an
 // error and gives no figure. Nothing is left of a run: no process, no file.
@@ -42,7 +44,7 @@ type Options struct {
 	Flow        bool // events come in while they are delivered; else all wait in the queue beforehand
 }
 
-// Side is what one of both did. The medians are of the rounds.
+// Side is what one of them did. The medians are of the rounds.
 type Side struct {
 	PerSecond []float64     `json:"per_second"` // of each round, from the first attempt (Flow: the first event) to the last commit
 	Median    float64       `json:"median"`
@@ -53,10 +55,13 @@ type Side struct {
 // Report is what a comparison found.
 type Report struct {
 	Plugin     Side    `json:"plugin"`
-	InProcess  Side    `json:"in_process"`
-	Ratio      float64 `json:"ratio"`      // the median of the ratios of the rounds
-	Lowest     float64 `json:"lowest"`     // of the rounds
-	Deliveries int64   `json:"deliveries"` // counted, of all legs
+	InProcess  Side    `json:"in_process"`  // the same sink in this process
+	Bare       Side    `json:"bare"`        // one that is given nothing and counts
+	Ratio      float64 `json:"ratio"`       // of Plugin and InProcess: the median of the ratios of the rounds
+	Lowest     float64 `json:"lowest"`      // of the rounds
+	BareRatio  float64 `json:"bare_ratio"`  // the same of Plugin and Bare
+	BareLowest float64 `json:"bare_lowest"` // of the rounds
+	Deliveries int64   `json:"deliveries"`  // counted, of all legs
 }
 
 // Run makes one comparison. The program must have called Play first in its main.
@@ -68,16 +73,17 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 	for round := range o.Rounds + 1 {
-		plugin, inProcess, err := l.round(ctx, round%2 == 0)
+		legs, err := l.round(ctx, round%2 == 0)
 		if err != nil {
 			return r, err
 		}
-		r.Deliveries += 2 * int64(l.perLeg())
+		r.Deliveries += int64(len(legs)) * int64(l.perLeg())
 		if round == 0 {
 			continue // caches, connections and the plugin itself are cold
 		}
-		r.Plugin.add(plugin)
-		r.InProcess.add(inProcess)
+		r.Plugin.add(legs[0])
+		r.InProcess.add(legs[1])
+		r.Bare.add(legs[2])
 	}
 	r.finish(o.Rounds * l.perLeg())
 	return r, nil
@@ -163,31 +169,24 @@ func (l *lab) close() error {
 	return errors.Join(l.host.Stop(ctx), os.RemoveAll(l.dir), os.RemoveAll(l.sockets))
 }
 
-// round is one leg of each side.
-func (l *lab) round(ctx context.Context, pluginFirst bool) (plugin, inProcess leg, err error) {
-	legs := []func(){
-		func() { // a profile tells the sides apart by the label
-			pprof.Do(ctx, pprof.Labels("side", "plugin"), func(ctx context.Context) {
-				if err == nil {
-					plugin, err = l.leg(ctx, l.pluginSink)
-				}
-			})
-		},
-		func() {
-			pprof.Do(ctx, pprof.Labels("side", "in_process"), func(ctx context.Context) {
-				if err == nil {
-					inProcess, err = l.leg(ctx, l.ownSink)
-				}
-			})
-		},
-	}
+// round is one leg of each side: the plugin, the same in this process, the bare one.
+func (l *lab) round(ctx context.Context, pluginFirst bool) (legs [3]leg, err error) {
+	sides := []struct {
+		name string
+		sink func(context.Context, int) (counted, error)
+		into *leg
+	}{{"plugin", l.pluginSink, &legs[0]}, {"in_process", l.contractSink, &legs[1]}, {"bare", l.ownSink, &legs[2]}}
 	if !pluginFirst {
-		slices.Reverse(legs)
+		slices.Reverse(sides)
 	}
-	for _, leg := range legs {
-		leg()
+	for _, s := range sides {
+		pprof.Do(ctx, pprof.Labels("side", s.name), func(ctx context.Context) { // a profile tells the sides apart by it
+			if err == nil {
+				*s.into, err = l.leg(ctx, s.sink)
+			}
+		})
 	}
-	return plugin, inProcess, err
+	return legs, err
 }
 
 func (s *Side) add(l leg) {
@@ -198,16 +197,22 @@ func (s *Side) add(l leg) {
 
 // finish makes medians, and shares of what was added up.
 func (r *Report) finish(deliveries int) {
-	ratios := make([]float64, len(r.Plugin.PerSecond))
-	for n := range ratios {
-		ratios[n] = r.Plugin.PerSecond[n] / r.InProcess.PerSecond[n]
-	}
-	r.Ratio, r.Lowest = median(ratios), slices.Min(ratios)
-	for _, s := range []*Side{&r.Plugin, &r.InProcess} {
+	r.Ratio, r.Lowest = ratio(r.Plugin.PerSecond, r.InProcess.PerSecond)
+	r.BareRatio, r.BareLowest = ratio(r.Plugin.PerSecond, r.Bare.PerSecond)
+	for _, s := range []*Side{&r.Plugin, &r.InProcess, &r.Bare} {
 		s.Median = median(s.PerSecond)
 		s.CPU /= time.Duration(deliveries)
 		s.Plugin /= time.Duration(deliveries)
 	}
+}
+
+// ratio is the median of the ratios of the rounds, and the lowest.
+func ratio(a, b []float64) (middle, lowest float64) {
+	ratios := make([]float64, len(a))
+	for n := range ratios {
+		ratios[n] = a[n] / b[n]
+	}
+	return median(ratios), slices.Min(ratios)
 }
 
 func median(v []float64) float64 {

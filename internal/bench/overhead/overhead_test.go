@@ -37,16 +37,18 @@ func TestAComparisonCountsEveryDeliveryAndLeavesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := int64(2 * (o.Rounds + 1) * (o.Deliveries / max(1, o.Webhooks)) * max(1, o.Webhooks)); r.Deliveries != want {
+			if want := int64(3 * (o.Rounds + 1) * (o.Deliveries / max(1, o.Webhooks)) * max(1, o.Webhooks)); r.Deliveries != want {
 				t.Errorf("%d deliveries, want %d", r.Deliveries, want)
 			}
-			for _, s := range []Side{r.Plugin, r.InProcess} {
+			for _, s := range []Side{r.Plugin, r.InProcess, r.Bare} {
 				if len(s.PerSecond) != o.Rounds || s.Median <= 0 || s.CPU <= 0 {
 					t.Errorf("side %+v", s)
 				}
 			}
-			if r.Ratio <= 0 || r.Lowest <= 0 || r.Lowest > r.Ratio {
-				t.Errorf("ratio %v, lowest %v", r.Ratio, r.Lowest)
+			for _, x := range [][2]float64{{r.Ratio, r.Lowest}, {r.BareRatio, r.BareLowest}} {
+				if x[0] <= 0 || x[1] <= 0 || x[1] > x[0] {
+					t.Errorf("ratio %v, lowest %v", x[0], x[1])
+				}
 			}
 			if left, err := os.ReadDir(o.Dir); err != nil || len(left) > 0 {
 				t.Errorf("left: %v, %v", left, err)

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/event"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
+	"github.com/peanutsapp/peanuts-relay/internal/signing"
 	"github.com/peanutsapp/peanuts-relay/sinks"
 )
 
@@ -166,6 +168,62 @@ func (s *own) counts(context.Context) (once, again int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.once, s.again, nil
+}
+
+// contractSink is a sink in this process that gets what the contract of sinks promises: the
+// plugin's own, fed by the host's own conversions, without what a process adds.
+func (l *lab) contractSink(_ context.Context, _ int) (counted, error) {
+	return &contract{own: own{limits: l.limits}, signer: l.signer, sink: new(batchNoop)}, nil
+}
+
+// contract takes each payload apart and signs it.
+type contract struct {
+	own
+	signer *signing.Signer
+	sink   *batchNoop
+}
+
+func (s *contract) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+	s.DeliverBatch(ctx, []*delivery.Outbound{o}, []*delivery.Attempt{a})
+}
+
+func (s *contract) DeliverBatch(ctx context.Context, os []*delivery.Outbound, as []*delivery.Attempt) {
+	began := time.Now()
+	ds, list := make([]sinks.Delivery, len(os)), make([]*sinks.Delivery, len(os))
+	ok := true
+	for n, o := range os {
+		as[n].Number, as[n].Started = o.Attempt, began.UTC()
+		as[n].Signatures = s.signer.Sign(nil, o.DeliveryID, began, o.Payload)
+		p, whole := event.Split(o.Payload)
+		ok = ok && whole
+		d := &ds[n]
+		*d = sinks.Delivery{ID: o.DeliveryID, Webhook: o.Webhook, EventID: o.EventID, Event: o.EventType, Timestamp: p.Timestamp,
+			Helper:  sinks.Helper{ID: p.Helper.ID, Name: p.Helper.Name, Command: p.Helper.Command},
+			Entry:   sinks.Entry{ID: o.EntryID, CreatedAt: p.CreatedAt, Data: p.Data},
+			Attempt: o.Attempt, Payload: o.Payload, Headers: make(map[string]string, len(as[n].Signatures)), State: o.EntryState,
+			Sequence: o.Sequence, Test: o.Test}
+		if p.HasUser {
+			d.User = &sinks.User{ID: p.UserID}
+		}
+		for _, h := range as[n].Signatures {
+			d.Headers[h.Name] = h.Value
+		}
+		list[n] = d
+	}
+	results, err := s.sink.DeliverBatch(ctx, list)
+	took := time.Since(began)
+	for n := range os {
+		as[n].Duration, as[n].Outcome = took, delivery.Retry
+		if ok && err == nil && sinks.VerdictOf(results[n].Err).Outcome == sinks.OutcomeDelivered {
+			as[n].Outcome, as[n].Message, as[n].RemoteURL = delivery.Delivered, results[n].Receipt.Message, results[n].Receipt.RemoteURL
+		}
+	}
+}
+
+func (s *contract) counts(context.Context) (once, again int64, err error) {
+	s.sink.mu.Lock()
+	defer s.sink.mu.Unlock()
+	return s.sink.once, s.sink.again, nil
 }
 
 // pluginSink is a webhook of the plugin.
