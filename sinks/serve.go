@@ -33,6 +33,14 @@ const (
 // lastGrace is what the end of the process leaves to sinks that close.
 const lastGrace = 2 * time.Second
 
+// How much of one call, and of all calls together, the relay may send before it is read,
+// in bytes. grpc begins with 64 KiB for all, so that batches that are sent at a time would
+// wait for each other.
+const (
+	streamWindow = 1 << 20
+	connWindow   = 8 << 20
+)
+
 // Serve is the only call of a plugin's main. It serves the sink to the relay that
 // started the process and ends the process when it is told to, or when the relay is
 // gone: it never returns.
@@ -140,6 +148,8 @@ func (k *kit) serve(stdin, stdout, stderr *os.File) {
 			server := grpc.NewServer(append(opts,
 				grpc.MaxRecvMsgSize(maxReceive),
 				grpc.ForceServerCodecV2(sinkpb.Codec{}),
+				grpc.StaticStreamWindowSize(streamWindow),
+				grpc.StaticConnWindowSize(connWindow),
 				grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 					back()
 					return next(ctx, req)
