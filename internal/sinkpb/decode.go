@@ -51,19 +51,27 @@ func next(b []byte) (f field, rest []byte, ok bool) {
 	return f, nil, false
 }
 
-// count is how many times tag is among the fields of b.
-func count(b []byte, tag byte) (n int, ok bool) {
+// each gives take every field of b, until it does not take one.
+func each(b []byte, take func(f field) bool) bool {
 	for len(b) > 0 {
 		f, rest, ok := next(b)
-		if !ok {
-			return 0, false
-		}
-		if f.tag == tag {
-			n++
+		if !ok || !take(f) {
+			return false
 		}
 		b = rest
 	}
-	return n, true
+	return true
+}
+
+// count is how many times tag is among the fields of b.
+func count(b []byte, tag byte) (n int, ok bool) {
+	ok = each(b, func(f field) bool {
+		if f.tag == tag {
+			n++
+		}
+		return true
+	})
+	return n, ok
 }
 
 // parcel is everything of one delivery, in one piece.
@@ -80,30 +88,21 @@ func decodeRequest(b []byte, m *DeliverRequest) bool {
 	if !ok {
 		return false
 	}
-	messages := make([]parcel, n)
+	parcels := make([]parcel, n)
 	if n > 0 {
 		m.Deliveries = make([]*Delivery, 0, n)
 	}
-	for len(b) > 0 {
-		f, rest, _ := next(b) // counted
-		b = rest
+	return each(b, func(f field) bool {
 		switch f.tag {
 		case 1<<3 | text:
-			if !utf8.Valid(f.s) {
-				return false
-			}
-			m.Instance = string(f.s)
+			return texts{}.of(f.s, &m.Instance)
 		case 2<<3 | text:
-			to := &messages[len(m.Deliveries)]
-			if !decodeDelivery(f.s, to) {
-				return false
-			}
+			to := &parcels[len(m.Deliveries)]
 			m.Deliveries = append(m.Deliveries, &to.delivery)
-		default:
-			return false
+			return decodeDelivery(f.s, to)
 		}
-	}
-	return true
+		return false
+	})
 }
 
 // largeDelivery is from what size on, in bytes, a text of a delivery has memory of its
@@ -130,12 +129,8 @@ func (t texts) of(s []byte, to *string) (ok bool) {
 func decodeDelivery(b []byte, m *parcel) (ok bool) {
 	d, t := &m.delivery, texts{len(b) < largeDelivery}
 	b = bytes.Clone(b) // what was received is used again
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+	return each(b, func(f field) (ok bool) {
+		ok = true
 		switch f.tag {
 		case 1<<3 | text:
 			ok = t.of(f.s, &d.Id)
@@ -172,11 +167,8 @@ func decodeDelivery(b []byte, m *parcel) (ok bool) {
 		default:
 			return false
 		}
-		if !ok {
-			return false
-		}
-	}
-	return true
+		return ok
+	})
 }
 
 func decodeTime(b []byte, m *timestamppb.Timestamp) bool {
@@ -185,12 +177,7 @@ func decodeTime(b []byte, m *timestamppb.Timestamp) bool {
 
 // decodeMoment is for timestamps and durations, which look the same.
 func decodeMoment(b []byte, seconds *int64, nanos *int32) bool {
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+	return each(b, func(f field) bool {
 		switch f.tag {
 		case 1<<3 | number:
 			*seconds = int64(f.v)
@@ -199,41 +186,27 @@ func decodeMoment(b []byte, seconds *int64, nanos *int32) bool {
 		default:
 			return false
 		}
-	}
-	return true
+		return true
+	})
 }
 
 func decodeHelper(b []byte, m *Helper, t texts) bool {
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+	return each(b, func(f field) bool {
 		switch f.tag {
 		case 1<<3 | text:
-			ok = t.of(f.s, &m.Id)
+			return t.of(f.s, &m.Id)
 		case 2<<3 | text:
-			ok = t.of(f.s, &m.Name)
+			return t.of(f.s, &m.Name)
 		case 3<<3 | text:
-			ok = t.of(f.s, &m.Command)
-		default:
-			return false
+			return t.of(f.s, &m.Command)
 		}
-		if !ok {
-			return false
-		}
-	}
-	return true
+		return false
+	})
 }
 
 func decodeEntry(b []byte, m *parcel, t texts) bool {
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+	return each(b, func(f field) (ok bool) {
+		ok = true
 		switch f.tag {
 		case 1<<3 | text:
 			ok = t.of(f.s, &m.entry.Id)
@@ -245,43 +218,27 @@ func decodeEntry(b []byte, m *parcel, t texts) bool {
 		default:
 			return false
 		}
-		if !ok {
-			return false
-		}
-	}
-	return true
+		return ok
+	})
 }
 
 func decodeUser(b []byte, m *User, t texts) bool {
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok || f.tag != 1<<3|text || !t.of(f.s, &m.Id) {
-			return false
-		}
-		b = rest
-	}
-	return true
+	return each(b, func(f field) bool { return f.tag == 1<<3|text && t.of(f.s, &m.Id) })
 }
 
 func decodeHeader(b []byte, d *Delivery, t texts) bool {
 	var name, value string
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+	ok := each(b, func(f field) bool {
 		switch f.tag {
 		case 1<<3 | text:
-			ok = t.of(f.s, &name)
+			return t.of(f.s, &name)
 		case 2<<3 | text:
-			ok = t.of(f.s, &value)
-		default:
-			return false
+			return t.of(f.s, &value)
 		}
-		if !ok {
-			return false
-		}
+		return false
+	})
+	if !ok {
+		return false
 	}
 	if d.Headers == nil {
 		d.Headers = make(map[string]string)
@@ -299,29 +256,20 @@ func decodeResponse(b []byte, m *DeliverResponse) bool {
 	if n > 0 {
 		m.Results = make([]*Result, 0, n)
 	}
-	for len(b) > 0 {
-		f, rest, _ := next(b) // counted
-		b = rest
+	return each(b, func(f field) bool {
 		if f.tag != 1<<3|text {
 			return false
 		}
 		r := &results[len(m.Results)]
-		if !decodeResult(f.s, r) {
-			return false
-		}
 		m.Results = append(m.Results, r)
-	}
-	return true
+		return decodeResult(f.s, r)
+	})
 }
 
 func decodeResult(b []byte, m *Result) bool {
 	var t texts // not shared: a few of them are kept for long, such as a message
-	for len(b) > 0 {
-		f, rest, ok := next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+	return each(b, func(f field) (ok bool) {
+		ok = true
 		switch f.tag {
 		case 1<<3 | text:
 			ok = t.of(f.s, &m.DeliveryId)
@@ -344,9 +292,6 @@ func decodeResult(b []byte, m *Result) bool {
 		default:
 			return false
 		}
-		if !ok {
-			return false
-		}
-	}
-	return true
+		return ok
+	})
 }
