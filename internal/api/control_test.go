@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
@@ -239,5 +240,15 @@ func TestReloadsAreCounted(t *testing.T) {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("the scrape lacks %s", want)
 		}
+	}
+}
+
+func TestAConfiguredWebhookIsNotShownAsRemovedWhileTheDaemonStarts(t *testing.T) {
+	w := newWorld(t)
+	w.dispatcher.states[backend] = LaneState{Hold: delivery.HoldRemoved, HoldUntil: epoch}
+	w.start(t)
+	got, err := w.client.Webhook(t.Context(), "expenses.backend")
+	if err != nil || got.State != rest.WebhookActive || got.HeldReason != "" || got.HeldText != "" || !got.HeldUntil.IsZero() {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }

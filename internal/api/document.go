@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/base64"
+	"time"
 	"unicode/utf8"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -34,11 +35,15 @@ func (v *view) lane(n queue.Lane) laneView {
 }
 
 // state asks the dispatcher, except for what left the configuration before the
-// dispatcher ever knew it.
+// dispatcher ever knew it, or came to it and is not known yet: so it is for a moment
+// when the daemon starts.
 func (a *API) state(w Webhook) LaneState {
 	s := a.Dispatcher.LaneState(w.Lane)
-	if w.isRemoved() && s.Hold == "" {
+	switch {
+	case w.isRemoved() && s.Hold == "":
 		s.Hold = delivery.HoldRemoved
+	case !w.isRemoved() && s.Hold == delivery.HoldRemoved:
+		s.Hold, s.HoldUntil = "", time.Time{}
 	}
 	return s
 }

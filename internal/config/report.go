@@ -87,6 +87,7 @@ type Finding struct {
 	Path       string `json:"path"`       // JSON Pointer (RFC 6901); "" = the document
 	Message    string `json:"message"`    // what is wrong
 	Suggestion string `json:"suggestion"` // what to do; may be ""
+	AtKey      bool   `json:"-"`          // for Add: the key at the path is wrong, not its value
 
 	frame      frame
 	order      int  // of the file
@@ -166,7 +167,7 @@ func (r *Report) Add(f Finding, path ...string) {
 		at, exact := r.root.lookup(path)
 		f.File, f.order = at.src.name, at.src.order
 		if at != r.root {
-			f.frameAt(at, !exact)
+			f.frameAt(at, f.AtKey || !exact)
 		}
 	case len(r.Files) > 0:
 		f.File = r.Files[0]

@@ -116,6 +116,7 @@ func (f *findings) ask(ctx context.Context, host *pluginhost.Host, file pluginho
 				severity = config.SeverityWarning
 			}
 			f.add(Path(w, d.Path), severity, CodeBadSetting, d.Detail, "%s: %s", subject(w, d.Path), d.Summary)
+			f.list[len(f.list)-1].AtKey = d.Summary == pluginhost.NoSuchSetting
 		}
 	}
 }

@@ -76,7 +76,7 @@ func TestEachMistakeIsShownAtItsLineWithItsNameAndWithoutItsValue(t *testing.T) 
 	}
 	text := report.Text()
 	for _, want := range []string{
-		":11:17\n", `error: zoo-healthy, setting tokn: there is no such setting`, `did you mean "token"?`,
+		":11:11\n", `error: zoo-healthy, setting tokn: there is no such setting`, `did you mean "token"?`,
 		":14:30\n", "error: zoo-healthy, setting delay_ms: it is too small: at least 0",
 		":17:27\n", "error: zoo-healthy, setting token: it is a number; it must be a string",
 		":17:43\n", "error: zoo-healthy, setting delay_ms: it is a string; it must be an integer",

@@ -58,6 +58,9 @@ func together(os []*delivery.Outbound, l delivery.Limits) int {
 
 // call is one call of the plugin and all that belongs to it.
 func (i *Instance) call(ctx context.Context, os []*delivery.Outbound, as []*delivery.Attempt) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(i.b.host.calls, func() { cancel(delivery.ErrShutdown) })()
 	began := time.Now()
 	for n, o := range os {
 		as[n].Number, as[n].Started = o.Attempt, began.UTC()

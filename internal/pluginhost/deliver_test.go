@@ -420,3 +420,26 @@ func TestAPluginThatIsBuggyAllTheTimeIsLoggedOnceAMinute(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+func TestAnInterruptEndsTheCallsUnderWayAndLaterOnesAndLeavesThePlugin(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.disk.put(path, answering(func(ctx context.Context, _ *fakeChild, _ *sinkpb.DeliverRequest) (*sinkpb.DeliverResponse, error) {
+			<-ctx.Done()
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}))
+		i := r.openWebhook(InstanceOptions{})
+		time.AfterFunc(time.Second, r.host.Interrupt)
+		for _, row := range []struct {
+			when string
+			took time.Duration
+		}{{"during the call", time.Second}, {"before it", 0}} {
+			a := deliverOne(t.Context(), i, outbound("1"))
+			if a.Outcome != delivery.Interrupted || a.Code != delivery.CodeInterrupted || a.Error != delivery.ErrShutdown.Error() || a.Duration != row.took {
+				t.Errorf("%s: %+v", row.when, a)
+			}
+		}
+		if len(r.disk.living()) != 1 {
+			t.Error("the process was ended")
+		}
+	})
+}

@@ -86,7 +86,11 @@ type Host struct {
 
 	ctx  context.Context // ends when Stop has no time left
 	kill context.CancelFunc
-	wg   sync.WaitGroup // a goroutine for each binary
+	// calls ends when no call of Deliver may go on.
+	calls     context.Context
+	interrupt context.CancelFunc
+
+	wg sync.WaitGroup // a goroutine for each binary
 
 	sockets sockets
 
@@ -108,6 +112,7 @@ func New(o Options) *Host {
 	}
 	h := &Host{opts: o, times: o.Times.withDefaults(), log: o.Logger, open: openFile, sockets: sockets{dir: o.SocketDir, log: o.Logger}}
 	h.ctx, h.kill = context.WithCancel(context.Background())
+	h.calls, h.interrupt = context.WithCancel(context.Background())
 	return h
 }
 
@@ -212,6 +217,11 @@ func (h *Host) Hasten() {
 	}
 }
 
+// Interrupt ends the calls of Deliver that are under way, and each later one, with the
+// outcome of [delivery.ErrShutdown]: their deliveries are interrupted, not attempted. The
+// plugins themselves go on until Stop. It does not block.
+func (h *Host) Interrupt() { h.interrupt() }
+
 // Stop ends all plugins and returns when nothing of them is left. Deliveries under way
 // are waited for, but none should be: the dispatcher stops first. When ctx ends, what is
 // left is killed; that is the error.
@@ -226,6 +236,7 @@ func (h *Host) Stop(ctx context.Context) error {
 	h.wg.Wait()
 	killed := !stop()
 	h.kill()
+	h.interrupt()
 	h.sockets.remove()
 	if killed {
 		return fmt.Errorf("plugins were killed: %w", context.Cause(ctx))

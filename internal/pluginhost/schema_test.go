@@ -40,7 +40,7 @@ func TestViolationsArePlacedAndSayWhatToDo(t *testing.T) {
 	s := schemaOf(t)
 	for settings, want := range map[string]string{
 		`{"url":"https://x.example"}`: "",
-		`{}`:                          `/url: "url" is required (where to POST)`,
+		`{}`:                          `/url: it is required (where to POST)`,
 		`[]`:                          ": it is an array; it must be an object",
 		`{"url":"https://x.example","tokn":"SECRET-1234"}`:                   `/tokn: there is no such setting (did you mean "token"?)`,
 		`{"url":"https://x.example","zzzzzz":1}`:                             "/zzzzzz: there is no such setting (known are fields, mode, nested, rows, tags, token, url)",

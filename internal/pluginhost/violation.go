@@ -17,6 +17,10 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/suggest"
 )
 
+// NoSuchSetting is the summary of a finding whose path ends in a name that the schema does
+// not have.
+const NoSuchSetting = "there is no such setting"
+
 // findings makes one finding of each violation that an error tells of, by path.
 func findings(e *jsonschema.ValidationError, s *settingsSchema) []Diagnostic {
 	var out []Diagnostic
@@ -33,12 +37,12 @@ func collect(e *jsonschema.ValidationError, s *settingsSchema, out *[]Diagnostic
 	switch k := e.ErrorKind.(type) {
 	case *kind.Required:
 		for _, name := range k.Missing {
-			*out = append(*out, Diagnostic{Path: path + pointer([]string{name}), Summary: secret.Clean(fmt.Sprintf("%q is required", name), maxSummary), Detail: s.detail(e.SchemaURL, name)})
+			*out = append(*out, Diagnostic{Path: path + pointer([]string{name}), Summary: "it is required", Detail: s.detail(e.SchemaURL, name)})
 		}
 	case *kind.AdditionalProperties:
 		known := s.properties(e.SchemaURL)
 		for _, name := range k.Properties {
-			d := Diagnostic{Path: path + pointer([]string{name}), Summary: "there is no such setting"}
+			d := Diagnostic{Path: path + pointer([]string{name}), Summary: NoSuchSetting}
 			if meant := suggest.Word(name, known); meant != "" {
 				d.Detail = fmt.Sprintf("did you mean %q?", meant)
 			} else if len(known) > 0 {

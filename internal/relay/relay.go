@@ -47,6 +47,9 @@ const (
 	// drainTime is how long attempts in flight may go on after the signal to
 	// stop: as long as the longest default attempt.
 	drainTime = 30 * time.Second
+	// pluginDrainTime is the same for attempts of plugins. What a plugin needs to end
+	// comes on top of it, see pluginTime, so that all of it takes no longer than drainTime.
+	pluginDrainTime = 20 * time.Second
 	// closeTime bounds each of the other steps of stopping.
 	closeTime = 10 * time.Second
 	// pluginTime is how long plugins have to end once nothing is in flight: to finish
@@ -93,7 +96,7 @@ type Options struct {
 	// takes the place of the rejected one; 0 when Rejected is nil.
 	LastKnownGood uint64
 
-	drainTime time.Duration // tests: other than the constant
+	drainTime, pluginDrainTime time.Duration // tests: other than the constants
 }
 
 // Run is the daemon. It returns nil after ctx ended and everything was stopped
@@ -180,6 +183,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 		r.invalid = r.Rejected.Err()
 	}
 	r.drainTime = cmp.Or(r.drainTime, drainTime)
+	r.pluginDrainTime = cmp.Or(r.pluginDrainTime, pluginDrainTime)
 	r.storage, r.storageFailed = context.WithCancelCause(context.Background())
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -430,9 +434,11 @@ func (r *relay) stop() error {
 	r.space.stop()
 	if d := r.dispatcher.running(); d != nil {
 		ctx, cancel := context.WithTimeoutCause(r.storage, r.drainTime, delivery.ErrShutdown)
+		plugins := time.AfterFunc(r.pluginDrainTime, r.host.Interrupt)
 		if err := d.Stop(ctx); err != nil {
 			r.log.Warn("attempts were interrupted and stay pending", "err", err)
 		}
+		plugins.Stop()
 		cancel()
 	}
 	if err := step(pluginTime, r.host.Stop); err != nil {
