@@ -30,6 +30,9 @@ const (
 	PluginName       = "sink" // in go-plugin's map of plugins
 )
 
+// nameFile is where the kernel keeps the name of this process.
+const nameFile = "/proc/self/comm"
+
 // lastGrace is what the end of the process leaves to sinks that close.
 const lastGrace = 2 * time.Second
 
@@ -114,6 +117,11 @@ What it is and which settings it takes, as JSON:
 %[4]s`, k.name, k.about.GetVersion(), summary, homepage)
 }
 
+// showName gives the process a name that ps and top show. The relay executes a
+// descriptor, of which the kernel makes the name 3. Where there is no such file, there is
+// no such name.
+func (k *kit) showName() { _ = os.WriteFile(nameFile, []byte("sink-"+k.name), 0) }
+
 // serve serves until the relay ends it or is gone, and exits.
 func (k *kit) serve(stdin, stdout, stderr *os.File) {
 	// A channel that nobody reads: the signals are taken, and dropped. Unlike an ignored
@@ -121,6 +129,7 @@ func (k *kit) serve(stdin, stdout, stderr *os.File) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT)
 	log := newLog(stderr)
 	slog.SetDefault(slog.New(log))
+	k.showName()
 
 	svc := newService(k, log)
 	serving := make(chan *grpc.Server, 1)

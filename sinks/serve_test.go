@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -215,5 +216,13 @@ func TestDescribeNeedsNoRelay(t *testing.T) {
 	}
 	if about.Name != "played" || about.Capabilities["idempotent"] != true || about.Capabilities["ordered_per_entry"] != true || about.Capabilities["max_concurrency"] != 3.0 {
 		t.Errorf("described %s", out)
+	}
+}
+
+func TestASinkIsSeenByItsName(t *testing.T) {
+	p := startProcess(t)
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.cmd.Process.Pid))
+	if err != nil || string(name) != "sink-played\n" {
+		t.Errorf("%q, %v", name, err)
 	}
 }

@@ -20,9 +20,13 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	zoo.Main()
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must happen.
 const patience = time.Minute
