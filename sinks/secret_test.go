@@ -177,7 +177,7 @@ func TestAnErrorOfARequestDoesNotNameItsPath(t *testing.T) {
 	gone.Close()
 	var env sinks.Env
 	client := serve(t, opens(sink{deliver: func(ctx context.Context, d *sinks.Delivery) (sinks.Receipt, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, gone.URL+"/bot4711/send?key=0815", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, gone.URL+"/bottoken/send?key=hidden", nil)
 		if err != nil {
 			return sinks.Receipt{}, err
 		}
@@ -189,7 +189,7 @@ func TestAnErrorOfARequestDoesNotNameItsPath(t *testing.T) {
 	}}))
 	configure(t, client, "a", "{}")
 	r := deliver(t, client, "a", &sinkpb.Delivery{})
-	if m := r.GetMessage(); strings.Contains(m, "4711") || strings.Contains(m, "0815") || !strings.Contains(m, gone.URL+"/…") || !strings.Contains(m, "connection refused") {
+	if m := r.GetMessage(); strings.Contains(m, "bottoken") || strings.Contains(m, "hidden") || !strings.Contains(m, gone.URL+"/…") || !strings.Contains(m, "connection refused") {
 		t.Errorf("message %q", m)
 	}
 }

@@ -144,12 +144,12 @@ func TestWhatAnAuthorPrintsReachesTheLog(t *testing.T) {
 func TestAPanicIsARetryAndTheProcessLives(t *testing.T) {
 	p := startProcess(t)
 	configure(t, p.client, "a", `{"token":"abcdefgh"}`)
-	r := deliver(t, p.client, "a", &sinkpb.Delivery{Id: "d1", Event: "panic", Payload: []byte("salary 4711")})
+	r := deliver(t, p.client, "a", &sinkpb.Delivery{Id: "d1", Event: "panic", Payload: []byte("salary fortyseven")})
 	if r.GetOutcome() != sinkpb.Outcome_OUTCOME_RETRY || r.GetCode() != "panic" || !strings.Contains(r.GetMessage(), "panic in Deliver: a value of type string") {
 		t.Errorf("result %v", r)
 	}
 	line := p.errs.wait(t, "panic in a sink")
-	if !strings.Contains(line, "playedSink") || !strings.Contains(line, `"level":"ERROR"`) || strings.Contains(p.errs.String(), "4711") {
+	if !strings.Contains(line, "playedSink") || !strings.Contains(line, `"level":"ERROR"`) || strings.Contains(p.errs.String(), "fortyseven") {
 		t.Errorf("logged %s", p.errs)
 	}
 	if r := deliver(t, p.client, "a", &sinkpb.Delivery{Id: "d2"}); r.GetOutcome() != sinkpb.Outcome_OUTCOME_DELIVERED {

@@ -36,7 +36,7 @@ func TestAnEditIsAppliedAndTold(t *testing.T) {
 	if s.commits() != 1 {
 		t.Errorf("%d commits", s.commits())
 	}
-	if log := s.log.String(); !strings.Contains(log, `msg="webhook changed" id=crm.main fields=[url]`) || strings.Contains(log, "8082") {
+	if log := s.log.String(); !strings.Contains(log, `msg="webhook changed" id=crm.main fields=[url]`) || strings.Contains(log, ":8082") {
 		t.Error(log)
 	}
 	if c := s.Status(); c.State != rest.ConfigCurrent || c.Digest != got.Digest || c.FileDigest != got.Digest || c.LastReload.Result != rest.ReloadApplied {
