@@ -235,6 +235,22 @@ func TestAHealthyPluginIsStartedCalledAndStopped(t *testing.T) {
 	}
 }
 
+func TestAPluginYieldsTheProcessorToTheHost(t *testing.T) {
+	k := keep(t)
+	p := k.start("healthy")
+	ours, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := unix.Getpriority(unix.PRIO_PROCESS, p.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := max(ours-10, 1); theirs != want { // 20 less the nice value, as the system call has it
+		t.Errorf("its priority is %d, ours %d, want %d", theirs, ours, want)
+	}
+}
+
 func TestAPluginGetsNothingOfTheHostButWhatItNeeds(t *testing.T) {
 	t.Setenv("ZOO_SECRET", "do not tell")
 	t.Setenv("TZ", "Europe/Vienna")
