@@ -27,6 +27,10 @@ const (
 	lockFile     = "LOCK"
 	dbDir        = "db"
 	manifestFile = "MANIFEST" // Badger's list of its own files
+
+	// lockPatience is how long a lock is waited for. Who gave it up may have been
+	// starting another process, which has a copy of it between its fork and its exec.
+	lockPatience = 500 * time.Millisecond
 )
 
 // marker is the content of FORMAT. It exists before the database does and says
@@ -63,7 +67,12 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for deadline := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(deadline); {
+		time.Sleep(lockPatience / 50)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		text := make([]byte, 32)
 		n, _ := f.ReadAt(text, 0) // whoever holds the lock wrote it; a short read is normal
 		f.Close()
