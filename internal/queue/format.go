@@ -60,15 +60,15 @@ func (e *LockedError) Error() string {
 }
 
 // lockDir takes the store for this process until the file is closed or the
-// process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
+// process ends, however it ends. It waits for the lock for as long as patience.
+func lockDir(dir string, patience time.Duration) (*os.File, error) {
 	path := filepath.Join(dir, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	for deadline := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(deadline); {
 		time.Sleep(lockPatience / 50)
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	}

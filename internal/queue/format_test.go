@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Each row breaks a closed, healthy store; opening must name the file and the
@@ -150,4 +151,22 @@ func TestDirectoriesArePrivateWhateverTheUmask(t *testing.T) {
 			t.Errorf("%q: %v, %v", name, info.Mode(), err)
 		}
 	}
+}
+
+// A process that is being started has a copy of a lock between its fork and its exec.
+func TestALockThatIsGivenUpIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	held, err := lockDir(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockDir(dir, 0); err == nil {
+		t.Fatal("it was locked twice")
+	}
+	time.AfterFunc(20*time.Millisecond, func() { held.Close() })
+	got, err := lockDir(dir, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Close()
 }

@@ -183,7 +183,7 @@ func open(o Options) (s *Store, err error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(o.Dir)
+	lock, err := lockDir(o.Dir, lockPatience)
 	if err != nil {
 		return nil, err
 	}
