@@ -31,6 +31,7 @@ type loadResult struct {
 type loader struct {
 	socket  string
 	helper  string
+	spread  int  // this many helpers, numbered, in turns; 0 = the one
 	giveUp  bool // a connection stops at its first error (crash tests)
 	maxTime time.Duration
 	run     uint32
@@ -44,6 +45,16 @@ func (l *loader) fail(err error) {
 	l.firstErr.CompareAndSwap(nil, err.Error())
 	l.errs.Add(1)
 }
+
+// target is the helper of an event.
+func (l *loader) target(seq int) string {
+	if l.spread < 1 {
+		return l.helper
+	}
+	return numbered(l.helper, seq%l.spread)
+}
+
+func numbered(helper string, n int) string { return fmt.Sprintf("%s-%04d", helper, n) }
 
 // connection sends one event after another and waits for each answer.
 func (l *loader) connection() (lats []int64, seqs []int) {
@@ -60,7 +71,7 @@ func (l *loader) connection() (lats []int64, seqs []int) {
 		if !ok || time.Since(l.pacer.start) > l.maxTime {
 			return lats, seqs
 		}
-		ev = appendEvent(ev[:0], l.helper, l.run, seq, t0)
+		ev = appendEvent(ev[:0], l.target(seq), l.run, seq, t0)
 		req = fmt.Appendf(req[:0], "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(ev))
 		req = append(req, ev...)
 		err := func() (err error) {
@@ -131,7 +142,7 @@ func (l *loader) writeNDJSON(c net.Conn) error {
 				more = false
 				break
 			}
-			chunk = append(appendEvent(chunk, l.helper, l.run, seq, t0), '\n')
+			chunk = append(appendEvent(chunk, l.target(seq), l.run, seq, t0), '\n')
 		}
 		if len(chunk) > 0 {
 			fmt.Fprintf(w, "%x\r\n", len(chunk))
@@ -170,6 +181,7 @@ func runLoad(args []string) error {
 	l := &loader{run: rand.Uint32()}
 	fs.StringVar(&l.socket, "socket", "", "events socket")
 	fs.StringVar(&l.helper, "helper", "bench", "helper id")
+	fs.IntVar(&l.spread, "spread", 0, "send to this many helpers in turns, <helper>-0000 and so on")
 	fs.BoolVar(&l.giveUp, "stop-on-error", false, "a connection stops at its first error")
 	fs.DurationVar(&l.maxTime, "max", 2*time.Minute, "stop sending after this long")
 	fs.IntVar(&l.pacer.n, "n", 1000, "events")

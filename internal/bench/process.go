@@ -3,11 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,9 @@ type lab struct {
 	binary   string // the daemon
 	secret   string
 	recvAddr string
+	downAddr string // the receiver's address that can be taken down
+	settings string // more top-level keys of the configuration
+	helpers  string // more helpers of the configuration
 	recv     *exec.Cmd
 	daemon   *exec.Cmd
 }
@@ -61,7 +63,10 @@ func (l *lab) startReceiver() error {
 		return err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	l.recvAddr = strings.TrimSpace(line)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Sscan(line, &l.recvAddr, &l.downAddr)
 	return err
 }
 
@@ -71,14 +76,15 @@ func (l *lab) stopReceiver() {
 }
 
 // writeConfig makes three helpers: bench for the measured deliveries, slow for
-// a receiver that takes 5 s, backlog for deliveries that stay pending.
+// a receiver that takes 5 s, backlog for deliveries that stay pending; and what a
+// part of the run has put into settings and helpers.
 func (l *lab) writeConfig() error {
 	const tmpl = `listen:
   events: %[1]s/events.sock
   admin: %[1]s/admin.sock
 log: {level: warn}
-queue: {dir: %[1]s/data, min_free: 256MiB}
-helpers:
+queue: {dir: %[1]s/data, min_free: 256MiB, max_bytes: 64GiB, max_bytes_per_helper: 100%%}
+%[4]shelpers:
   bench:
     name: Daily Expenses
     command: /expenses
@@ -89,17 +95,13 @@ helpers:
     secret: %[3]s
     webhooks:
       tarpit: {url: "http://%[2]s/delay/5000/slow", concurrency: 8}
-  backlog:
-    secret: %[3]s
-    webhooks:
-      stuck: {url: "http://%[2]s/delay/600000/stuck", concurrency: 1, retry: {timeout: 10m}}
   quiet:
     secret: %[3]s
     events: [nothing.happened]
     webhooks:
       none: {url: "http://%[2]s/ok/none", events: [nothing.happened]}
-`
-	text := fmt.Sprintf(tmpl, l.dir, l.recvAddr, l.secret)
+%[5]s`
+	text := fmt.Sprintf(tmpl, l.dir, l.recvAddr, l.secret, l.settings, l.helpers)
 	return os.WriteFile(filepath.Join(l.dir, "config.yaml"), []byte(text), 0o600)
 }
 
@@ -121,21 +123,6 @@ func (l *lab) startDaemon() (time.Duration, error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return 0, fmt.Errorf("daemon was not ready within a minute")
-}
-
-func (l *lab) admin(path string) (int, error) {
-	hc := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(l.dir, "admin.sock"))
-		}}}
-	resp, err := hc.Get("http://admin" + path)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, err
 }
 
 func (l *lab) stopDaemon(sig syscall.Signal) {
@@ -278,4 +265,15 @@ func (l *lab) watchPeak() (stop func() int64) {
 		}
 	}()
 	return func() int64 { close(quit); return <-peak }
+}
+
+// with runs a part under a configuration with more in it.
+func (l *lab) with(settings, helpers string, run func() error) error {
+	l.settings, l.helpers = settings, helpers
+	if err := l.writeConfig(); err != nil {
+		return err
+	}
+	err := run()
+	l.settings, l.helpers = "", ""
+	return errors.Join(err, l.writeConfig())
 }

@@ -21,9 +21,13 @@ import (
 //	/ok/<stream>          200 at once
 //	/delay/<ms>/<stream>  200 after <ms>
 //	/fail/<pct>/<stream>  500 for <pct>% of requests
+//	/hold/<n>/<stream>    200 after /_open
+//	/reset/<n>/<stream>   resets the connection
+//	/drip/<n>/<stream>    sends the answer's header, one byte each half second, and no end
 type stream struct {
 	delay   time.Duration
 	failPct float64
+	kind    string // the first part of the path
 
 	mu          sync.Mutex
 	requests    int64
@@ -36,6 +40,7 @@ type stream struct {
 	first, last int64              // µs, of first deliveries
 	seen        map[uint32][]int64 // run → sequence → arrival in µs; 0 = not yet
 	latency     []int64
+	windowed    int // of latency, what window has shown
 }
 
 func newStream(path string) *stream {
@@ -45,7 +50,8 @@ func newStream(path string) *stream {
 		return st
 	}
 	v, _ := strconv.ParseFloat(f[1], 64)
-	switch f[0] {
+	st.kind = f[0]
+	switch st.kind {
 	case "delay":
 		st.delay = time.Duration(v * float64(time.Millisecond))
 	case "fail":
@@ -126,6 +132,9 @@ func (st *stream) missing(run uint32, acked []string) (out []int) {
 // of every request when it has a secret.
 type receiver struct {
 	secret  []byte
+	held    chan struct{} // closed by /_open
+	opened  sync.Once
+	down    *takedown
 	mu      sync.RWMutex
 	streams map[string]*stream
 }
@@ -153,14 +162,18 @@ func (s *receiver) deliver(m *rawMessage) int {
 	if st.delay > 0 {
 		time.Sleep(st.delay)
 	}
+	if st.kind == "hold" {
+		<-s.held
+	}
 	st.mu.Lock()
 	st.inflight--
 	st.mu.Unlock()
 	return status
 }
 
-// control answers /_stats, /_count, /_reset and /_missing?<stream> (body: the
-// run in hex, then the acknowledged sequences).
+// control answers /_stats, /_count, /_reset, /_open, /_down?<duration>,
+// /_window?<stream>, /_group?<prefix> and /_missing?<stream> (body: the run in hex,
+// then the acknowledged sequences).
 func (s *receiver) control(m *rawMessage) any {
 	path, query, _ := strings.Cut(string(m.Path), "?")
 	switch path {
@@ -168,6 +181,18 @@ func (s *receiver) control(m *rawMessage) any {
 		s.mu.Lock()
 		s.streams = map[string]*stream{}
 		s.mu.Unlock()
+	case "/_open":
+		s.opened.Do(func() { close(s.held) })
+	case "/_down":
+		d, err := time.ParseDuration(query)
+		if err != nil {
+			return map[string]string{"error": err.Error()}
+		}
+		s.down.take(d)
+	case "/_window":
+		return s.stream(query).window()
+	case "/_group":
+		return s.group(query)
 	case "/_stats", "/_count":
 		s.mu.RLock()
 		defer s.mu.RUnlock()
@@ -183,7 +208,7 @@ func (s *receiver) control(m *rawMessage) any {
 			return map[string]string{"error": err.Error()}
 		}
 		missing := s.stream(query).missing(uint32(run), lines[1:])
-		return map[string]any{"acked": len(lines) - 1, "missing": len(missing), "sample": missing[:min(5, len(missing))]}
+		return map[string]any{"acked": len(lines) - 1, "missing": len(missing), "sequences": missing[:min(100000, len(missing))]}
 	}
 	return struct{}{}
 }
@@ -204,12 +229,46 @@ func (s *receiver) serve(c net.Conn) {
 			}
 			out = fmt.Appendf(out[:0], "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(b))
 			out = append(out, b...)
-		} else {
-			out = append(out[:0], rawAnswer(s.deliver(m))...)
+		} else if out = s.answer(c, m, out); out == nil {
+			return
 		}
 		if _, err := c.Write(out); err != nil || m.Close {
 			return
 		}
+	}
+}
+
+// answer appends the answer to a delivery to out[:0]; nil ends the connection.
+func (s *receiver) answer(c net.Conn, m *rawMessage, out []byte) []byte {
+	kind := s.stream(string(m.Path)).kind
+	status := s.deliver(m)
+	switch kind {
+	case "reset":
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+		}
+		return nil
+	case "drip":
+		drip(c)
+		return nil
+	}
+	return append(out[:0], rawAnswer(status)...)
+}
+
+// drip writes until the other side has enough.
+func drip(c net.Conn) {
+	next := time.NewTicker(500 * time.Millisecond)
+	defer next.Stop()
+	head := "HTTP/1.1 200 OK\r\nX-Drip: "
+	for n := 0; ; n++ {
+		b := byte('x')
+		if n < len(head) {
+			b = head[n]
+		}
+		if _, err := c.Write([]byte{b}); err != nil {
+			return
+		}
+		<-next.C
 	}
 }
 
@@ -230,7 +289,7 @@ func runReceiver(args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	s := &receiver{streams: map[string]*stream{}}
+	s := &receiver{streams: map[string]*stream{}, held: make(chan struct{})}
 	if *secret != "" {
 		s.secret = []byte(*secret)
 	}
@@ -238,7 +297,10 @@ func runReceiver(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stdout, l.Addr())
+	if s.down, err = newTakedown(s); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stdout, l.Addr(), s.down.addr)
 	for {
 		c, err := l.Accept()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ import (
 type sizes struct {
 	flood, rate, isolation, ndjson, backlog, kills int
 	overhead, rounds                               int // deliveries of a leg, legs of each side
+	burst, fanout, fair, fairHooks                 int
+	lanes                                          int  // webhooks that the backlog waits for
+	drain                                          bool // deliver the backlog at the end
 	idle                                           time.Duration
 }
 
@@ -29,15 +33,30 @@ func runAll(args []string) error {
 	binary := fs.String("binary", "", "the daemon")
 	dir := fs.String("dir", "", "where the queue and the log floor write; default a temporary directory")
 	quick := fs.Bool("quick", false, "a tenth of the work: shows that it runs, the figures mean little")
-	only := fs.String("only", "", "comma-separated parts: flood,rate,isolation,ndjson,backlog,kill,idle,overhead")
+	only := fs.String("only", "", "comma-separated parts: "+partNames())
+	backlog := fs.Int("backlog", 0, "deliveries that wait in the part backlog, which is then the only one and ends with their delivery; 10000000 needs about 15 GB")
+	lanes := fs.Int("lanes", 1, "webhooks that the backlog waits for, up to 10000")
+	soak := fs.Duration("soak", 0, "instead of the parts: this long at 2,000 events/s, with 5 % failing requests and restarts of the receiver; see below")
+	record := fs.String("json", "", "write the figures there too, for \"bench plot\"")
+	fs.Usage = func() { printUsage(fs) }
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	n := sizes{flood: 40000, rate: 6000, isolation: 30000, ndjson: 200000, backlog: 1000000, kills: 5,
-		overhead: 40000, rounds: 9, idle: 20 * time.Second}
+		overhead: 40000, rounds: 9, burst: 3000, fanout: 40000, fair: 100000, fairHooks: 1000, idle: 20 * time.Second}
 	if *quick {
 		n = sizes{flood: 4000, rate: 1000, isolation: 3000, ndjson: 20000, backlog: 50000, kills: 2,
-			overhead: 4000, rounds: 2, idle: 3 * time.Second}
+			overhead: 4000, rounds: 2, burst: 400, fanout: 4000, fair: 5000, fairHooks: 100, idle: 3 * time.Second}
+	}
+	if *lanes < 1 || *lanes > 10000 || *backlog < 0 {
+		return errors.New("--lanes takes 1 to 10000, --backlog no negative number")
+	}
+	if err := known(*only); err != nil {
+		return err
+	}
+	n.lanes = *lanes
+	if *backlog > 0 {
+		n.backlog, n.drain, *only = *backlog, true, "backlog"
 	}
 	l, err := newLab(*dir, *binary)
 	if err != nil {
@@ -51,14 +70,11 @@ func runAll(args []string) error {
 	if err := l.writeConfig(); err != nil {
 		return err
 	}
+	if *soak > 0 {
+		return runSoak(l, *soak)
+	}
 	r := &report{}
-	for _, part := range []struct {
-		name string
-		run  func(*lab, sizes, *report) error
-	}{
-		{"idle", measureIdle}, {"flood", measureFlood}, {"rate", measureRate}, {"ndjson", measureNDJSON},
-		{"isolation", measureIsolation}, {"overhead", measureOverhead}, {"kill", measureKill}, {"backlog", measureBacklog},
-	} {
+	for _, part := range parts() {
 		if *only != "" && !strings.Contains(","+*only+",", ","+part.name+",") {
 			continue
 		}
@@ -67,7 +83,63 @@ func runAll(args []string) error {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
+	if *record != "" {
+		if err := r.record(*record); err != nil {
+			return err
+		}
+	}
 	return r.write(os.Stdout)
+}
+
+// part is one measurement of a run.
+type part struct {
+	name, what string
+	run        func(*lab, sizes, *report) error
+}
+
+func parts() []part {
+	return []part{
+		{"idle", "memory and processor time of a daemon with nothing to do", measureIdle},
+		{"flood", "acks and deliveries flat out at 16 connections, against the two floors", measureFlood},
+		{"rate", "end to end time at 500 events/s", measureRate},
+		{"ndjson", "streams of 4 clients, with and without deliveries", measureNDJSON},
+		{"isolation", "a healthy webhook beside one that is slow, refuses, resets, drips, or is a crashing plugin", measureIsolation},
+		{"fair", "1,000 webhooks under equal load, then beside one more that is flooded", measureFair},
+		{"burst", "acks of a sender of 200 events/s, alone and beside a flood on another helper", measureBurst},
+		{"fanout", "one event to 100 webhooks against 100 events to one", measureFanout},
+		{"overhead", "a plugin against a sink in the same process", measureOverhead},
+		{"kill", "kill -9 under flood: what is lost, what comes twice", measureKill},
+		{"backlog", "the rate beside a million pending deliveries, and the start with them", measureBacklog},
+	}
+}
+
+// known refuses a part that does not exist.
+func known(only string) error {
+	for _, name := range strings.Split(only, ",") {
+		if only != "" && !slices.ContainsFunc(parts(), func(p part) bool { return p.name == name }) {
+			return fmt.Errorf("no part %q; there are %s", name, partNames())
+		}
+	}
+	return nil
+}
+
+func partNames() string {
+	var names []string
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ",")
+}
+
+func printUsage(fs *flag.FlagSet) {
+	w := fs.Output()
+	fmt.Fprint(w, "usage: scripts/bench [flags]\n\nflags:\n")
+	fs.PrintDefaults()
+	fmt.Fprint(w, "\nparts:\n")
+	for _, p := range parts() {
+		fmt.Fprintf(w, "  %-10s %s\n", p.name, p.what)
+	}
+	fmt.Fprint(w, "\n"+soakHelp)
 }
 
 func newLab(dir, binary string) (*lab, error) {
