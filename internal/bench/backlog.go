@@ -117,9 +117,9 @@ func (l *lab) drainBacklog(r *report) error {
 		return err
 	}
 	began, least, moved := time.Now(), int64(1)<<62, time.Now()
+	var q queueCounts
 	for {
-		q, err := l.queueCounts()
-		if err != nil {
+		if q, err = l.queueCounts(); err != nil {
 			return err
 		}
 		if q.Pending == 0 {
@@ -144,6 +144,6 @@ func (l *lab) drainBacklog(r *report) error {
 	r.more = append(r.more,
 		row{"backlog drained, delivered/s", fmt.Sprintf("%.0f/s", float64(r.backlog)/took.Seconds()), "-", "-", true},
 		row{"  queue on the disk before / after, MiB", fmt.Sprintf("%d / %d", before>>20, after>>20), "-", "-", true},
-		row{"  bytes a delivery left as history", strconv.FormatInt(after/max(1, r.backlog), 10), "-", "-", true})
+		row{"  bytes on the disk for each delivery of the run", strconv.FormatInt(after/max(1, q.Success+q.Failed), 10), "-", "-", true})
 	return nil
 }
