@@ -208,7 +208,7 @@ func TestAReportIsRecordedAsItIsPrinted(t *testing.T) {
 }
 
 func TestWrongFlagsAreRefusedBeforeAnythingRuns(t *testing.T) {
-	for _, args := range [][]string{{"-lanes", "0"}, {"-lanes", "10001"}, {"-backlog", "-1"}, {"-only", "flod"}} {
+	for _, args := range [][]string{{"-lanes", "0"}, {"-lanes", "10001"}, {"-backlog", "-1"}, {"-soak", "-1s"}, {"-only", "flod"}} {
 		if err := runAll(append(args, "-dir", filepath.Join(t.TempDir(), "missing"))); err == nil || errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%v: %v", args, err)
 		}

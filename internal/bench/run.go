@@ -48,8 +48,8 @@ func runAll(args []string) error {
 		n = sizes{flood: 4000, rate: 1000, isolation: 3000, ndjson: 20000, backlog: 50000, kills: 2,
 			overhead: 4000, rounds: 2, burst: 400, fanout: 4000, fair: 5000, fairHooks: 100, idle: 3 * time.Second}
 	}
-	if *lanes < 1 || *lanes > 10000 || *backlog < 0 {
-		return errors.New("--lanes takes 1 to 10000, --backlog no negative number")
+	if *lanes < 1 || *lanes > 10000 || *backlog < 0 || *soak < 0 {
+		return errors.New("--lanes takes 1 to 10000, --backlog and --soak nothing negative")
 	}
 	if err := known(*only); err != nil {
 		return err
@@ -73,15 +73,9 @@ func runAll(args []string) error {
 	if *soak > 0 {
 		return runSoak(l, *soak)
 	}
-	r := &report{}
-	for _, part := range parts() {
-		if *only != "" && !strings.Contains(","+*only+",", ","+part.name+",") {
-			continue
-		}
-		fmt.Fprintf(os.Stderr, "bench: %s\n", part.name)
-		if err := part.run(l, n, r); err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
-		}
+	r, err := runParts(l, n, *only)
+	if err != nil {
+		return err
 	}
 	if *record != "" {
 		if err := r.record(*record); err != nil {
@@ -89,6 +83,21 @@ func runAll(args []string) error {
 		}
 	}
 	return r.write(os.Stdout)
+}
+
+// runParts runs the parts that only names, or all.
+func runParts(l *lab, n sizes, only string) (*report, error) {
+	r := &report{}
+	for _, part := range parts() {
+		if only != "" && !strings.Contains(","+only+",", ","+part.name+",") {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "bench: %s\n", part.name)
+		if err := part.run(l, n, r); err != nil {
+			return r, fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return r, nil
 }
 
 // part is one measurement of a run.
@@ -115,7 +124,7 @@ func parts() []part {
 
 // known refuses a part that does not exist.
 func known(only string) error {
-	for _, name := range strings.Split(only, ",") {
+	for name := range strings.SplitSeq(only, ",") {
 		if only != "" && !slices.ContainsFunc(parts(), func(p part) bool { return p.name == name }) {
 			return fmt.Errorf("no part %q; there are %s", name, partNames())
 		}
