@@ -171,7 +171,7 @@ func (g *group) putReady(ev *Event, ref payloadRef, charge uint32) {
 		key := g.row(start)
 		start = len(g.arena)
 		g.arena = row.append(g.arena, key)
-		g.put(key, g.row(start))
+		g.putNew(key, g.row(start))
 		s.c.recent.add(nd.Lane, ev.Seq, &row)
 		l := g.touch(nd.Lane)
 		l.ready++

@@ -34,7 +34,7 @@ type committer struct {
 	answers    []*acceptReq
 	repeats    map[[16]byte]*repeatRow // keys of the group under way
 	taken      []Completion
-	arena      []byte
+	unapplied  unapplied
 	flush      *time.Timer
 	day        *time.Timer
 	retiring   *retirement
@@ -59,6 +59,7 @@ func (c *committer) init(s *Store) {
 	c.builders.pool = poolOf(s.db)
 	c.residency.init()
 	c.recent.init()
+	c.unapplied.init()
 	c.retiring = s.planRetirement()
 }
 
@@ -137,6 +138,13 @@ func (s *Store) commitLoop() {
 			s.flushCompletions()
 		case o := <-s.ops:
 			s.runOp(o)
+		case asked := <-c.unapplied.ask:
+			_ = s.settle() // an error has stopped the store
+			close(asked)
+		case err := <-c.unapplied.finished:
+			_ = s.applied(err)
+		case <-c.unapplied.timer.C:
+			s.applySome(true)
 		case <-c.day.C:
 			s.newDay()
 		case <-c.space.timer.C:
@@ -161,7 +169,7 @@ func (s *Store) endLoop() {
 	if s.failure.Load() == nil {
 		s.drainOnClose()
 	}
-	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer} {
+	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer, c.unapplied.timer} {
 		t.Stop()
 	}
 	close(c.residency.wanted)
@@ -177,11 +185,16 @@ func (s *Store) endLoop() {
 			r.done <- stop
 		case o := <-s.ops:
 			o.done <- stop
+		case asked := <-c.unapplied.ask:
+			close(asked)
 		default:
 			drained = true
 		}
 	}
 	s.comps.stop()
+	if c.unapplied.busy { // only after a failure
+		<-c.unapplied.finished
+	}
 	if s.failure.Load() == nil {
 		if c.space.busy && c.space.rewrites == 0 {
 			<-c.space.finished
@@ -189,9 +202,7 @@ func (s *Store) endLoop() {
 		s.readers.Lock()
 		c.closeErr = s.db.Close()
 		s.readers.Unlock()
-		if err := s.lock.Close(); c.closeErr == nil {
-			c.closeErr = err
-		}
+		c.closeErr = firstError(c.closeErr, c.unapplied.journal.Close(), s.lock.Close())
 	}
 }
 
@@ -204,6 +215,9 @@ func (s *Store) drainOnClose() {
 	}
 	s.flushCompletions()
 	s.commit(s.begin())
+	if s.failure.Load() == nil {
+		_ = s.settle() // an error has stopped the store
+	}
 }
 
 // flushCompletions commits outcomes until none is left.
@@ -222,11 +236,12 @@ func (s *Store) runOp(o *op) {
 		return
 	}
 	g := s.begin()
+	g.direct()
 	s.mu.Lock()
 	err := o.apply(g)
 	s.mu.Unlock()
 	if err != nil && !g.wrote() {
-		g.txn.Discard()
+		g.discard()
 		if g.err != nil {
 			s.fail(g.err)
 		}
@@ -237,14 +252,16 @@ func (s *Store) runOp(o *op) {
 	o.done <- firstError(s.stopped(), err)
 }
 
-// group is one transaction while it is being built.
+// group is what becomes durable together, while it is being built.
 type group struct {
 	s       *Store
-	txn     *badger.Txn
+	txn     *badger.Txn // nil as long as the group may go through the journal
+	rows    []row       // its changes are those from base on
+	base    int
 	now     int64 // relay time
 	wall    time.Time
 	today   uint16
-	arena   []byte // keys and values; reused by the next group
+	arena   []byte // keys and values
 	entries []badger.Entry
 	count   int
 	size    int
@@ -261,7 +278,41 @@ type group struct {
 func (s *Store) begin() *group {
 	now := s.Now()
 	clear(s.c.repeats)
-	return &group{s: s, txn: s.db.NewTransaction(true), now: now, wall: s.opts.Now(), today: dayOf(now), arena: s.c.arena[:0]}
+	cur := s.c.unapplied.cur
+	return &group{s: s, rows: cur.rows, base: len(cur.rows), now: now, wall: s.opts.Now(), today: dayOf(now), arena: cur.arena}
+}
+
+// direct makes the group a transaction of the database, which then has all groups
+// before it: for what reads more than rows by their keys, and what is large.
+func (g *group) direct() {
+	if g.txn != nil {
+		return
+	}
+	g.note(g.s.settle())
+	g.s.c.unapplied.cur.reset() // it may have rows of this group in its index
+	g.txn = g.s.db.NewTransaction(true)
+	for i := range g.rows[g.base:] {
+		g.setRow(&g.rows[g.base+i])
+	}
+}
+
+func (g *group) setRow(r *row) {
+	var err error
+	g.entries, err = r.into(g.txn, g.entries)
+	g.note(err)
+}
+
+// reader is the database as the group has changed it.
+func (g *group) reader() *badger.Txn {
+	g.direct()
+	return g.txn
+}
+
+// discard gives up a group.
+func (g *group) discard() {
+	if g.txn != nil {
+		g.txn.Discard()
+	}
 }
 
 func (g *group) wrote() bool { return g.count > 0 }
@@ -275,43 +326,69 @@ func (g *group) full() bool {
 // row returns what was appended to the arena since start.
 func (g *group) row(start int) []byte { return g.arena[start:len(g.arena):len(g.arena)] }
 
-func (g *group) put(key, val []byte) {
-	if len(g.entries) == cap(g.entries) {
-		g.entries = make([]badger.Entry, 0, 64)
+func (g *group) put(key, val []byte) { g.change(row{key: key, val: val, op: opPut}) }
+
+// putNew is put for a ready row of an event that is being accepted.
+func (g *group) putNew(key, val []byte) { g.change(row{key: key, val: val, op: opNew}) }
+
+func (g *group) del(key []byte) { g.change(row{key: key, op: opDel}) }
+
+func (g *group) change(r row) {
+	g.s.c.recent.forget(r.key)
+	if g.txn != nil {
+		g.setRow(&r)
+	} else if g.rows = append(g.rows, r); g.size > lightBytes {
+		g.direct()
 	}
-	g.entries = append(g.entries, badger.Entry{Key: key, Value: val})
-	g.s.c.recent.forget(key)
-	g.note(g.txn.SetEntry(&g.entries[len(g.entries)-1]))
 	g.count++
-	g.size += len(key) + len(val) + 32
-	switch key[0] {
+	g.size += len(r.key) + len(r.val) + 32
+	switch r.key[0] {
 	case kindEvent, kindFinished, kindAttempt, kindRepeat, kindSenderID:
-		g.bytes += int64(len(key) + len(val))
+		g.bytes += int64(len(r.key) + len(r.val))
 	}
 }
 
-func (g *group) del(key []byte) {
-	g.s.c.recent.forget(key)
-	g.note(g.txn.Delete(key))
-	g.count++
-	g.size += len(key) + 32
-}
-
-// get returns a copy of a row as this transaction sees it, nil when there is
-// none.
+// get returns a copy of a row as this group sees it, nil when there is none.
 func (g *group) get(key []byte) []byte {
-	val, err := getCopy(g.txn, key)
+	var val []byte
+	err := g.read(key, func(r *row) {
+		if r.op != opDel {
+			val = append([]byte{}, r.val...)
+		}
+	}, func(txn *badger.Txn) (err error) {
+		val, err = getCopy(txn, key)
+		return err
+	})
 	g.note(err)
 	return val
 }
 
 // has reports whether a row exists, without reading its value.
 func (g *group) has(key []byte) bool {
-	_, err := g.txn.Get(key)
-	if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
-		g.note(err)
+	var there bool
+	err := g.read(key, func(r *row) { there = r.op != opDel }, func(txn *badger.Txn) error {
+		_, err := txn.Get(key)
+		there = err == nil
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil
+		}
+		return err
+	})
+	g.note(err)
+	return there
+}
+
+// read looks for a row where its newest change is: in what the database may not have,
+// or else there.
+func (g *group) read(key []byte, changed func(*row), in func(*badger.Txn) error) error {
+	if g.txn != nil {
+		return in(g.txn)
 	}
-	return err == nil
+	if r := g.s.c.unapplied.newest(g.rows, key); r != nil {
+		changed(r)
+		return nil
+	}
+	return g.s.db.View(in)
 }
 
 func (g *group) note(err error) {
@@ -358,16 +435,12 @@ func (s *Store) commit(g *group) {
 	// A reader may have met the first error while the group was made.
 	err := firstError(g.err, s.stopped())
 	if err == nil {
-		err = g.txn.Commit()
+		err = s.write(g)
 	} else {
-		g.txn.Discard()
+		g.discard()
 	}
 	if err == nil {
 		err = firstError(s.diskAlive(), s.blog.poisoned(), s.stopped())
-	}
-	s.c.arena = g.arena[:0]
-	if cap(s.c.arena) > 4*groupBytes {
-		s.c.arena = nil
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("commit to queue %q: %w", s.opts.Dir, err))
@@ -389,6 +462,9 @@ func (s *Store) commit(g *group) {
 	s.guard.spend(int64(g.size))
 	s.raiseMarks(g.touched)
 	s.afterCommit(g)
+	if s.failure.Load() == nil {
+		s.applySome(false)
+	}
 }
 
 // diskAlive asks the file system, after a sync that said yes, for something that
@@ -439,6 +515,9 @@ func (s *Store) raiseMarks(lanes []Lane) {
 		l := s.lanes[lane] // only this goroutine changes the map
 		if l.moved < raiseEvery {
 			continue
+		}
+		if s.settle() != nil {
+			return
 		}
 		err := s.db.View(func(txn *badger.Txn) error {
 			ready := firstAtOrAfter(txn, appendLaneSeq(nil, kindReady, lane, l.readyMark), lenLaneSeq-8)

@@ -61,7 +61,7 @@ func (c *compactors) committed(s *Store, bytes int) {
 // then no compaction is under way, and stopping waits for none.
 func (c *compactors) look(s *Store) {
 	levels := s.db.Levels()
-	if c.written < restBelow && !s.c.space.busy && slices.Equal(levels, c.seen) && !slices.ContainsFunc(levels, wantsCompaction) {
+	if c.written < restBelow && !s.c.space.busy && !s.c.unapplied.pending.Load() && slices.Equal(levels, c.seen) && !slices.ContainsFunc(levels, wantsCompaction) {
 		stopCompactions(s.db)
 		c.resting, c.seen = true, nil
 		s.c.residency.rest()

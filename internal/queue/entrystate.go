@@ -147,7 +147,7 @@ func (s *Store) sweepStep() {
 		if !bytes.HasPrefix(w.from, prefix) {
 			w.from = prefix
 		}
-		keys := keysFrom(g.txn, w.from, prefix, maxSweepStep)
+		keys := keysFrom(g.reader(), w.from, prefix, maxSweepStep)
 		for _, key := range keys {
 			g.del(key)
 			w.from = append(key, 0)
@@ -161,7 +161,7 @@ func (s *Store) sweepStep() {
 	w.wanted = found
 	s.mu.Unlock()
 	if g.err == nil && !g.wrote() {
-		g.txn.Discard()
+		g.discard()
 		return
 	}
 	s.commit(g)

@@ -21,8 +21,8 @@ import (
 const (
 	// formatNumber grows when a former version could not read what this one
 	// writes. Of 2 are the s rows, crashes in pending rows, and what a sink says of
-	// an attempt; what 1 wrote is read as it is.
-	formatNumber = 2
+	// an attempt; of 3 is the journal. What 1 and 2 wrote is read as it is.
+	formatNumber = 3
 	formatFile   = "FORMAT"
 	lockFile     = "LOCK"
 	dbDir        = "db"

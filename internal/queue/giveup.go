@@ -85,7 +85,7 @@ func (g *group) dropPending(q *PendingDrop, limit int) (n int, more bool) {
 		if q.from == nil {
 			q.from = g.s.trackStart(q.Lane, track)
 		}
-		keys := keysFrom(g.txn, q.from, appendLanePrefix(nil, trackKind(track), q.Lane), left)
+		keys := keysFrom(g.reader(), q.from, appendLanePrefix(nil, trackKind(track), q.Lane), left)
 		for _, key := range keys {
 			p := splitPending(key)
 			if p.seq > q.upto && p.track != Waiting {
@@ -124,7 +124,7 @@ func (g *group) giveUp(p pendingPlace, key []byte, code delivery.Code) error {
 	if err != nil {
 		return g.damagedRow(key, err)
 	}
-	d, reason := g.s.loadPending(g.txn, p, &row)
+	d, reason := g.s.loadPending(g.reader(), p, &row)
 	if reason != "" {
 		return g.damagedRow(key, &damageError{reason})
 	}

@@ -73,6 +73,9 @@ const (
 func metaLedgerKey() []byte { return []byte{kindMeta, 'L'} }
 func metaFormatKey() []byte { return []byte{kindMeta, 'F'} }
 
+// metaJournalKey names the last record of the journal that the database has.
+func metaJournalKey() []byte { return []byte{kindMeta, 'J'} }
+
 func metaDoubtKey() []byte { return []byte{kindMeta, 'D'} }
 
 func laneLifeKey(lane Lane) []byte {

@@ -90,7 +90,7 @@ func (s *Store) Requeue(ctx context.Context, lane Lane, seq uint64) (d Delivery,
 // requeue is Requeue inside a group. Store.mu is held.
 func (g *group) requeue(lane Lane, seq uint64, replay bool) (Delivery, error) {
 	s := g.s
-	p, err := locate(g.txn, s.days, lane, seq)
+	p, err := locate(g.reader(), s.days, lane, seq)
 	if err != nil || s.lanes[lane] == nil {
 		return Delivery{}, g.plain(firstError(err, ErrNotFound))
 	}
@@ -101,7 +101,7 @@ func (g *group) requeue(lane Lane, seq uint64, replay bool) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, g.damagedRow(p.key, err)
 	}
-	d, reason := s.loadPending(g.txn, p.pending, &row)
+	d, reason := s.loadPending(g.reader(), p.pending, &row)
 	if reason != "" {
 		return Delivery{}, g.damagedRow(p.key, &damageError{reason})
 	}
@@ -134,7 +134,7 @@ func (g *group) reopen(lane Lane, seq uint64, p *place, replay bool) (Delivery, 
 	if g.expiring(h.ref) {
 		return Delivery{}, ErrPayloadExpired
 	}
-	d, reason := g.s.loadPending(g.txn, pendingPlace{track: Returning, lane: lane, seq: seq}, &row)
+	d, reason := g.s.loadPending(g.reader(), pendingPlace{track: Returning, lane: lane, seq: seq}, &row)
 	if reason != "" {
 		return Delivery{}, ErrPayloadExpired
 	}
@@ -203,7 +203,7 @@ func (g *group) damagedRow(key []byte, err error) error {
 // guarantees that the delivery is not being attempted.
 func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 	return s.do(ctx, func(g *group) error {
-		p, err := locate(g.txn, s.days, lane, seq)
+		p, err := locate(g.reader(), s.days, lane, seq)
 		if err != nil || s.lanes[lane] == nil {
 			return g.plain(firstError(err, ErrNotFound))
 		}
@@ -223,7 +223,7 @@ func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 }
 
 func (g *group) removeAttempts(lane Lane, seq uint64) error {
-	keys, err := attemptKeys(g.txn, g.s.days, lane, seq)
+	keys, err := attemptKeys(g.reader(), g.s.days, lane, seq)
 	g.note(err)
 	for _, key := range keys {
 		g.del(key)

@@ -17,6 +17,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
 // Retention is how long what is finished is kept. Zero fields take the
@@ -212,9 +213,19 @@ func open(o Options) (s *Store, err error) {
 	s.limits = Limits{MaxBytes: o.MaxBytes, MaxBytesPerHelper: o.MaxBytesPerHelper, MinFree: o.MinFree, Retention: o.Retention}.withDefaults()
 	s.comps.init()
 	s.expiry.init()
+	// The journal comes before the marker that says that there is one.
+	if !m.Initialised || m.Format < formatNumber {
+		if err := journal.Create(filepath.Join(o.Dir, journalFile), number, journalBytes); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.initialise(m); err != nil {
 		return nil, err
 	}
+	if err := s.openJournal(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, s.c.unapplied.journal)
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -232,7 +243,6 @@ func open(o Options) (s *Store, err error) {
 func (s *Store) initialise(m *marker) error {
 	path := filepath.Join(s.opts.Dir, dbDir)
 	key, want := metaFormatKey(), fmt.Sprintf("%d %s", formatNumber, m.Store)
-	former := fmt.Sprintf("%d %s", formatNumber-1, m.Store)
 	var got string
 	err := s.db.View(func(txn *badger.Txn) error {
 		raw, err := getCopy(txn, key)
@@ -255,7 +265,7 @@ func (s *Store) initialise(m *marker) error {
 		return &FormatError{File: path, What: "the database is empty although this queue was in use",
 			Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
 	}
-	if got != "" && got != want && got != former {
+	if got != "" && !ofStore(got, m.Store) {
 		return &FormatError{File: path, What: fmt.Sprintf("the database belongs to another store (%q, expected %q)", got, want),
 			Remedy: "put FORMAT and db of the same store together, from one backup"}
 	}
@@ -277,6 +287,14 @@ func (s *Store) initialise(m *marker) error {
 	}
 	m.Initialised, m.Format = true, formatNumber
 	return writeMarker(s.opts.Dir, m)
+}
+
+// ofStore reports whether a format row is of a store, and of this format or a former one.
+func ofStore(row, store string) bool {
+	var format int
+	var name string
+	n, err := fmt.Sscanf(row, "%d %s", &format, &name)
+	return n == 2 && err == nil && format >= 1 && format <= formatNumber && name == store
 }
 
 // raiseFormat makes a store of the former format one of this. FORMAT comes first:

@@ -179,6 +179,7 @@ func (g *group) nextFollower(lane Lane, key []byte, at *line) (next uint64) {
 // eachFollower calls f for what is committed of the followers of a line, in
 // order, until it says stop.
 func (g *group) eachFollower(key []byte, from uint64, f func(seq uint64) (more bool)) {
+	g.direct()
 	txn := g.s.db.NewTransaction(false)
 	defer txn.Discard()
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: key})
@@ -198,6 +199,7 @@ func (g *group) countFollowers(key []byte) (n int64) {
 // searchLine finds the line of a delivery whose entry is not known any more,
 // because the event's record is damaged, by looking at all lines of the lane.
 func (g *group) searchLine(lane Lane, seq uint64, following bool) (key []byte) {
+	g.direct()
 	txn := g.s.db.NewTransaction(false)
 	defer txn.Discard()
 	prefix := appendLanePrefix(nil, kindLine, lane)

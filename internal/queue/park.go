@@ -155,6 +155,7 @@ func (g *group) release(l *laneState, q *Release) (more bool) {
 // linesFrom lists at most n lines of a lane at or after a key. It seeks over
 // the followers of each.
 func (g *group) linesFrom(lane Lane, from []byte, n int) (keys [][]byte) {
+	g.direct()
 	txn := g.s.db.NewTransaction(false)
 	defer txn.Discard()
 	prefix := appendLanePrefix(nil, kindLine, lane)

@@ -83,7 +83,7 @@ func (g *group) failDamaged(f *damaged) bool {
 		g.quarantine(f.key, raw, err.Error())
 		row = pendingRow{ref: g.refOf(p.seq), accepted: g.wall.UnixMilli()}
 	}
-	d, reason := g.s.loadPending(g.txn, p, &row)
+	d, reason := g.s.loadPending(g.reader(), p, &row)
 	if reason == "" && err == nil {
 		return false // readable after all
 	}

@@ -62,6 +62,7 @@ func (s *Store) view(f func(txn *badger.Txn) ([]damaged, error)) (err error) {
 
 // viewOnce returns what f found, and its answer or why the store stopped.
 func (s *Store) viewOnce(f func(txn *badger.Txn) ([]damaged, error)) (found []damaged, err error) {
+	s.catchUp()
 	s.readers.RLock()
 	defer s.readers.RUnlock()
 	if err := s.usable(); err != nil {

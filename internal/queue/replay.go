@@ -212,7 +212,7 @@ func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Deli
 		}
 		var seqs []uint64
 		var err error
-		j.Cursor, j.Done, found, err = scanReplay(g.txn, s.days, &j, 10*limit+1000, func(seq uint64) bool {
+		j.Cursor, j.Done, found, err = scanReplay(g.reader(), s.days, &j, 10*limit+1000, func(seq uint64) bool {
 			seqs = append(seqs, seq)
 			return len(seqs) < limit
 		})

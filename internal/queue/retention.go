@@ -209,7 +209,10 @@ func (s *Store) retireStep() {
 		prefixes = d.appendPrefixes(prefixes, d.day)
 	}
 	s.c.compactors.wake(s)
-	err := s.db.DropPrefix(prefixes...)
+	err := s.settle() // the journal must not bring back what is dropped
+	if err == nil {
+		err = s.db.DropPrefix(prefixes...)
+	}
 	if err == nil {
 		err = s.blog.poisoned()
 	}
@@ -267,7 +270,7 @@ func (s *Store) moveOut(r *retirement) {
 	if from == nil {
 		from = s.trackStart(lane, r.track)
 	}
-	keys := keysFrom(g.txn, from, prefix, rows)
+	keys := keysFrom(g.reader(), from, prefix, rows)
 	more := len(keys) == rows
 	for _, key := range keys {
 		r.from = append(slices.Clone(key), 0)
@@ -290,7 +293,7 @@ func (s *Store) moveOut(r *retirement) {
 	}
 	s.mu.Unlock()
 	if g.err == nil && !g.wrote() {
-		g.txn.Discard()
+		g.discard()
 		return
 	}
 	s.commit(g)

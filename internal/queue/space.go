@@ -76,9 +76,11 @@ func tableBytes(db *badger.DB) (sum int64) {
 func (s *Store) afterCommit(g *group) {
 	s.c.space.last = s.opts.elapsed()
 	s.c.space.wanted(s, int64(g.size))
-	s.c.compactors.committed(s, g.size)
-	s.c.builders.committed(g.size)
-	s.c.residency.committed(g.size)
+	if g.txn != nil { // what goes through the journal counts when the database has it
+		s.c.compactors.committed(s, g.size)
+		s.c.builders.committed(g.size)
+		s.c.residency.committed(g.size)
+	}
 	if g.bytes > 0 && s.c.retiring == nil && s.overLimit(g.today) {
 		s.c.retiring = s.planRetirement()
 	}
@@ -115,7 +117,10 @@ func (s *Store) giveBack() {
 	s.c.compactors.wake(s)
 	// DropPrefix writes out the memtables and compacts level zero, but only
 	// when the prefix has a row.
-	err := s.db.Update(func(txn *badger.Txn) error { return txn.Set([]byte{kindDummy}, []byte{0}) })
+	err := s.settle()
+	if err == nil {
+		err = s.db.Update(func(txn *badger.Txn) error { return txn.Set([]byte{kindDummy}, []byte{0}) })
+	}
 	if err == nil {
 		err = s.db.DropPrefix([]byte{kindDummy})
 	}
@@ -158,8 +163,11 @@ func (s *Store) gaveBack(err error) {
 func (s *Store) collect() {
 	c := &s.c.space
 	c.rewrites--
-	err := badger.ErrNoRewrite
-	if !s.blog.unreadable.Load() { // see badgerLog.unreadable
+	err := s.settle()
+	if err == nil {
+		err = badger.ErrNoRewrite
+	}
+	if errors.Is(err, badger.ErrNoRewrite) && !s.blog.unreadable.Load() { // see badgerLog.unreadable
 		err = s.db.RunValueLogGC(c.ratio)
 	}
 	done := errors.Is(err, badger.ErrNoRewrite) || errors.Is(err, badger.ErrRejected)
