@@ -17,7 +17,6 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
-	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
 // Retention is how long what is finished is kept. Zero fields take the
@@ -59,6 +58,7 @@ type Options struct {
 	elapsed  func() time.Duration
 	stat     func(string) (diskState, error)
 	look     time.Duration // instead of lookEvery
+	apply    time.Duration // instead of applyDelay
 	unsynced bool          // acknowledges what is not on disk: the control of the power-cut tests
 }
 
@@ -146,6 +146,7 @@ func (o Options) withDefaults() Options {
 		o.stat = statDisk
 	}
 	o.look = cmp.Or(o.look, lookEvery)
+	o.apply = cmp.Or(o.apply, applyDelay)
 	return o
 }
 
@@ -213,12 +214,6 @@ func open(o Options) (s *Store, err error) {
 	s.limits = Limits{MaxBytes: o.MaxBytes, MaxBytesPerHelper: o.MaxBytesPerHelper, MinFree: o.MinFree, Retention: o.Retention}.withDefaults()
 	s.comps.init()
 	s.expiry.init()
-	// The journal comes before the marker that says that there is one.
-	if !m.Initialised || m.Format < formatNumber {
-		if err := journal.Create(filepath.Join(o.Dir, journalFile), number, journalBytes); err != nil {
-			return nil, err
-		}
-	}
 	if err := s.initialise(m); err != nil {
 		return nil, err
 	}
@@ -272,6 +267,9 @@ func (s *Store) initialise(m *marker) error {
 	if m.Initialised {
 		return s.raiseFormat(m, want)
 	}
+	if err := s.makeJournal(); err != nil {
+		return err
+	}
 	err = s.db.Update(func(txn *badger.Txn) error {
 		led := ledger{relayTime: newRelayClock(0, s.opts.Now, s.opts.elapsed).now(), nextLane: 1, nextReplay: 1}
 		if err := txn.Set(metaLedgerKey(), led.append(nil, metaLedgerKey())); err != nil {
@@ -297,10 +295,15 @@ func ofStore(row, store string) bool {
 	return n == 2 && err == nil && format >= 1 && format <= formatNumber && name == store
 }
 
-// raiseFormat makes a store of the former format one of this. FORMAT comes first:
-// from then on the former version refuses, and nothing of the new form is written
-// before. A crash in between repeats it.
+// raiseFormat makes a store of a former format one of this. FORMAT comes before all
+// but the empty journal, which former versions pass over: from then on they refuse,
+// and nothing of the new form is written before. A crash in between repeats it.
 func (s *Store) raiseFormat(m *marker, want string) error {
+	if m.Format < formatNumber {
+		if err := s.makeJournal(); err != nil {
+			return err
+		}
+	}
 	m.Format = formatNumber
 	if err := writeMarker(s.opts.Dir, m); err != nil {
 		return err

@@ -220,7 +220,7 @@ func (s *Store) write(g *group) error {
 func (s *Store) keep(g *group, number uint64) {
 	u := &s.c.unapplied
 	if len(u.cur.rows) == 0 {
-		u.timer.Reset(applyDelay)
+		u.timer.Reset(s.opts.apply)
 	}
 	u.cur.rows, u.cur.arena = g.rows, g.arena
 	u.cur.size += g.size
@@ -236,7 +236,7 @@ func (s *Store) applySome(due bool) {
 	if u.busy {
 		if u.cur.size < mostUnapplied*applyBytes && len(u.cur.rows) < mostUnapplied*applyRows {
 			if due {
-				u.timer.Reset(applyDelay)
+				u.timer.Reset(s.opts.apply)
 			}
 			return
 		}
@@ -351,6 +351,11 @@ func decodeRows(raw []byte, rows []row) ([]row, error) {
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// makeJournal makes the journal of a store that never had one.
+func (s *Store) makeJournal() error {
+	return journal.Create(filepath.Join(s.opts.Dir, journalFile), s.id, journalBytes)
 }
 
 // openJournal opens the journal and gives the database what it lacks.
