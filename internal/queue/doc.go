@@ -1,5 +1,5 @@
 // Package queue is the durable queue: every accepted event, every delivery and
-// every attempt, in one Badger database.
+// every attempt, in one Badger database and the journal before it.
 //
 // Guarantees:
 //
@@ -45,7 +45,8 @@
 // # Commit points
 //
 // One goroutine, the committer, writes (commit.go). Everything that a group
-// changes is one transaction with one sync, so there are only these moments:
+// changes is one record of the journal, or one transaction of the database, with one
+// sync, so there are only these moments:
 //
 //  1. Before the commit of a group nothing of it exists and nobody was
 //     answered. A crash here: the sender got no answer and repeats, or an
@@ -68,14 +69,18 @@
 //     before it are finished, the others pending, and the next start goes on.
 //  7. What a former sink of a webhook kept is discarded in several transactions. A
 //     crash between any two: it is not read any more, and the rest goes later.
-//  8. FORMAT is written before the database exists, and again when its first
+//  8. The database gets what the journal has in transactions that also say how far they
+//     reach (unapplied.go). A crash before one: the next start repeats it from the
+//     journal, where nothing is overwritten before. A crash after one: it is not
+//     repeated.
+//  9. FORMAT is written before the database exists, and again when its first
 //     rows are durable. A crash between: the first rows are written again;
-//     nothing can have been accepted.
+//     nothing can have been accepted. The journal is made before the second.
 //
 // # Reading the source
 //
 // types.go (what callers see), open.go, commit.go (the loop and the one
-// Commit), accept.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
+// Commit), group.go, unapplied.go, points.go, recover.go, marks.go, accept.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
 // space.go, compactors.go, builders.go, resident.go, guard.go, clock.go, quarantine.go, verify.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what

@@ -50,17 +50,17 @@ func (s *Store) EntryState(lane Lane, sink, entryID string) (state []byte, err e
 		return nil, s.usable()
 	}
 	key := stateKey(lane, number, entryID)
-	err = s.view(func(txn *badger.Txn) ([]damaged, error) {
+	err = s.viewPoint(key, func(raw []byte) []damaged {
 		state = nil
-		raw, err := getCopy(txn, key)
-		if err != nil || raw == nil {
-			return nil, err
+		if raw == nil {
+			return nil
 		}
-		if state, err = decodeEntryState(key, raw); err != nil {
+		var damage error
+		if state, damage = decodeEntryState(key, raw); damage != nil {
 			state = nil
-			return []damaged{{kind: kindState, key: key, reason: err.Error()}}, nil
+			return []damaged{{kind: kindState, key: key, reason: damage.Error()}}
 		}
-		return nil, nil
+		return nil
 	})
 	return state, err
 }

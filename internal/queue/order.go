@@ -34,16 +34,13 @@ func (s *Store) Blocked(lane Lane, entry string, seq uint64) (blocked bool, err 
 	if !s.Lines() || entry == "" {
 		return false, s.stopped()
 	}
-	err = s.view(func(txn *badger.Txn) ([]damaged, error) {
-		key := lineKey(lane, entryHash(entry))
-		raw, err := getCopy(txn, key)
-		if err != nil || raw == nil {
-			blocked = false
-			return nil, err
+	key := lineKey(lane, entryHash(entry))
+	err = s.viewPoint(key, func(raw []byte) []damaged {
+		if blocked = false; raw != nil {
+			l, damage := decodeLine(key, raw)
+			blocked = damage != nil || l.head != seq // the committer repairs it
 		}
-		l, damage := decodeLine(key, raw)
-		blocked = damage != nil || l.head != seq // the committer repairs it
-		return nil, nil
+		return nil
 	})
 	return blocked, err
 }

@@ -46,6 +46,28 @@ func generated(store, seq uint64, eventID string) bool {
 // turns out to be well makes f run again, on a new one: a delivery that a
 // scan leaves out is not attempted.
 func (s *Store) view(f func(txn *badger.Txn) ([]damaged, error)) (err error) {
+	s.catchUp()
+	return s.viewApplied(f)
+}
+
+// viewPoint runs f on the value of one row, nil when there is none, wherever its
+// newest change is. It is for rows that isPoint tells.
+func (s *Store) viewPoint(key []byte, f func(raw []byte) []damaged) error {
+	if raw, known := s.c.unapplied.points.get(key); known { // before the snapshot
+		f(raw) // it never was on a disk, and is not damaged
+		return s.usable()
+	}
+	return s.viewApplied(func(txn *badger.Txn) ([]damaged, error) {
+		raw, err := getCopy(txn, key)
+		if err != nil {
+			return nil, err
+		}
+		return f(raw), nil
+	})
+}
+
+// viewApplied is view on what the database has already.
+func (s *Store) viewApplied(f func(txn *badger.Txn) ([]damaged, error)) (err error) {
 	const most = 10 // far more than days can be dropped meanwhile
 	for range most {
 		var found []damaged
@@ -62,7 +84,6 @@ func (s *Store) view(f func(txn *badger.Txn) ([]damaged, error)) (err error) {
 
 // viewOnce returns what f found, and its answer or why the store stopped.
 func (s *Store) viewOnce(f func(txn *badger.Txn) ([]damaged, error)) (found []damaged, err error) {
-	s.catchUp()
 	s.readers.RLock()
 	defer s.readers.RUnlock()
 	if err := s.usable(); err != nil {

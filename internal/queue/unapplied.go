@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -167,6 +165,7 @@ type unapplied struct {
 	timer    *time.Timer // armed while cur has rows
 	pending  atomic.Bool // readers of the database must ask first
 	ask      chan chan struct{}
+	points   points
 }
 
 func (u *unapplied) init() {
@@ -225,6 +224,7 @@ func (s *Store) keep(g *group, number uint64) {
 	u.cur.rows, u.cur.arena = g.rows, g.arena
 	u.cur.size += g.size
 	u.cur.last = number
+	u.points.add(g.rows[g.base:], u.cur)
 }
 
 // applySome hands the rows over to the database when there are enough of them.
@@ -266,6 +266,7 @@ func (s *Store) tookOver(b *batch, err error) error {
 		return err
 	}
 	u.journal.Applied(b.last)
+	u.points.remove(b)
 	s.c.compactors.committed(s, b.size)
 	s.c.builders.committed(b.size)
 	s.c.residency.committed(b.size)
@@ -303,126 +304,4 @@ func (s *Store) catchUp() {
 		<-asked
 	case <-s.done:
 	}
-}
-
-// appendRows encodes rows for the journal.
-func appendRows(to []byte, rows []row) []byte {
-	for i := range rows {
-		r := &rows[i]
-		op := min(r.op, opDel)
-		if r.op == opNew {
-			op = opPut
-		}
-		to = append(to, byte(op))
-		to = binary.AppendUvarint(to, uint64(len(r.key)))
-		to = append(to, r.key...)
-		if op == opPut {
-			to = binary.AppendUvarint(to, uint64(len(r.val)))
-			to = append(to, r.val...)
-		}
-	}
-	return to
-}
-
-// decodeRows is the inverse of appendRows; the rows refer to raw.
-func decodeRows(raw []byte, rows []row) ([]row, error) {
-	field := func() ([]byte, bool) {
-		n, used := binary.Uvarint(raw)
-		if used <= 0 || n > uint64(len(raw)-used) {
-			return nil, false
-		}
-		f := raw[used : used+int(n) : used+int(n)]
-		raw = raw[used+int(n):]
-		return f, true
-	}
-	for len(raw) > 0 {
-		r := row{op: rowOp(raw[0])}
-		raw = raw[1:]
-		ok := r.op == opPut || r.op == opDel
-		if ok {
-			r.key, ok = field()
-		}
-		if ok && r.op == opPut {
-			r.val, ok = field()
-		}
-		if !ok || len(r.key) == 0 {
-			return rows, errors.New("rows of the journal are not readable")
-		}
-		rows = append(rows, r)
-	}
-	return rows, nil
-}
-
-// makeJournal makes the journal of a store that never had one.
-func (s *Store) makeJournal() error {
-	return journal.Create(filepath.Join(s.opts.Dir, journalFile), s.id, journalBytes)
-}
-
-// openJournal opens the journal and gives the database what it lacks.
-func (s *Store) openJournal() error {
-	path := filepath.Join(s.opts.Dir, journalFile)
-	j, err := journal.Open(path, s.id)
-	if err != nil {
-		return journalFailed(path, err)
-	}
-	if s.opts.unsynced {
-		j.Unsynced()
-	}
-	if err := s.recover(j); err != nil {
-		j.Close()
-		return journalFailed(path, err)
-	}
-	s.c.unapplied.journal = j
-	return nil
-}
-
-// journalFailed tells what an operator must look at from an error of the system.
-func journalFailed(path string, err error) error {
-	const remedy = "keep a copy of the directory, then restore it from a backup, or move it away to start an empty queue"
-	if d, ok := errors.AsType[*journal.DamageError](err); ok {
-		return &FormatError{File: path, What: d.What, Remedy: remedy}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return &FormatError{File: path, What: "is missing: what was acknowledged last can be in it", Remedy: remedy}
-	}
-	return err
-}
-
-func (s *Store) recover(j *journal.Journal) error {
-	var applied int64
-	err := s.db.View(func(txn *badger.Txn) error {
-		key := metaJournalKey()
-		raw, err := getCopy(txn, key)
-		if err == nil && raw != nil {
-			applied, err = decodeDue(key, raw)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read the journal's mark: %w", err)
-	}
-	b, records := &batch{}, 0
-	flush := func() error {
-		if len(b.rows) == 0 {
-			return nil
-		}
-		err := firstError(b.apply(s.db), s.blog.poisoned())
-		b.reset()
-		return err
-	}
-	err = j.Recover(uint64(applied), func(number uint64, content []byte) (err error) {
-		records++
-		if b.rows, err = decodeRows(content, b.rows); err != nil {
-			return &journal.DamageError{What: fmt.Sprintf("has a record %d that is not readable", number)}
-		}
-		b.last = number
-		if b.size += len(content); b.size < applyBytes && len(b.rows) < applyRows {
-			return nil
-		}
-		return flush()
-	})
-	if err = firstError(err, flush()); err == nil && records > 0 {
-		s.log.Info("took over what the last run had made durable in its journal", "groups", records)
-	}
-	return err
 }

@@ -321,3 +321,43 @@ func TestTheLargestLightGroupFitsARecord(t *testing.T) {
 		t.Errorf("a group of %d bytes and what one row adds does not fit %d", lightBytes, most)
 	}
 }
+
+// What dispatch asks before each delivery does not wait for the database.
+func TestWhatASinkKeptIsReadFromTheJournal(t *testing.T) {
+	h := newHarness(t, patient)
+	lane := h.lane("x.a")[0]
+	keep := func(state []byte) {
+		t.Helper()
+		h.mu.Lock()
+		h.fresh = nil
+		h.mu.Unlock()
+		h.accept(testEvent(1, lane))
+		a := attemptOf(h.fresh[0], delivery.Success, 0)
+		a.EntryState = state
+		h.mu.Lock()
+		done := len(h.steps) + 1
+		h.mu.Unlock()
+		h.Complete(Completion{Delivery: h.fresh[0], Attempt: a, Sink: "http"})
+		waitUntil(t, "the outcome", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.steps) == done })
+	}
+	want := func(state string) {
+		t.Helper()
+		got, err := h.EntryState(lane, "http", "e1")
+		if err != nil || string(got) != state {
+			t.Errorf("got %q, %v, want %q", got, err, state)
+		}
+	}
+	keep([]byte("first"))
+	want("first")
+	if !h.c.unapplied.pending.Load() {
+		t.Error("reading it took the journal into the database")
+	}
+	keep([]byte("second"))
+	want("second")
+	h.settle()
+	want("second")
+	keep([]byte{})
+	want("")
+	h.reopen()
+	want("")
+}
