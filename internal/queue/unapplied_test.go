@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,9 +142,7 @@ func TestRowsThatCameAndWentAreCollapsed(t *testing.T) {
 			kept[string(appendLaneSeq(nil, kindReady, 1, uint64(n)))] = "old"
 		}
 		want := map[string]string{}
-		for k, v := range kept {
-			want[k] = v
-		}
+		maps.Copy(want, kept)
 		next := uint64(10)
 		for n := range rapid.IntRange(0, 30).Draw(rt, "changes") {
 			val := fmt.Sprint(n)
