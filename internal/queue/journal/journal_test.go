@@ -306,3 +306,20 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// A disk may want more than a page to begin and end with.
+func TestAWriteThatTheDiskRefusesPastTheCacheGoesThroughIt(t *testing.T) {
+	j, path := newJournal(t)
+	if j.to == j.f {
+		t.Skip("this file system has no O_DIRECT")
+	}
+	j.aligned = alignedBytes(MaxRecord + BlockSize)[1:]
+	appendOne(t, j, []byte("one"))
+	appendOne(t, j, []byte("two"))
+	if got, err := recovered(t, path, 0); err != nil || len(got) != 2 || string(got[1]) != "two" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if j.to != j.f {
+		t.Skip("the disk took it at any address")
+	}
+}
