@@ -33,13 +33,26 @@ func (l *lab) admin(path string) (int, error) {
 }
 
 func (l *lab) adminJSON(path string, into any) error {
-	resp, err := l.adminClient().Get("http://admin" + path)
+	return l.adminDo(http.MethodGet, path, into)
+}
+
+// adminDo decodes the answer unless into is nil.
+func (l *lab) adminDo(method, path string, into any) error {
+	req, err := http.NewRequest(method, "http://admin"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := l.adminClient().Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, resp.Status)
+	if resp.StatusCode/100 != 2 {
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, b)
+	}
+	if into == nil {
+		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
 }

@@ -2,113 +2,169 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// rateNow is deliveries per second of a flood on the daemon as it stands.
-func (l *lab) rateNow(n int) (float64, error) {
-	if err := l.control("/_reset", nil, new(any)); err != nil {
-		return 0, err
-	}
-	load, err := l.load("-n", strconv.Itoa(n), "-c", "16")
-	if err != nil {
-		return 0, err
-	}
-	s, err := l.waitFor(load.Acked, 10*time.Second)
-	if err != nil {
-		return 0, err
-	}
-	return perSecond(s, load.StartUs), settled(s, load.Acked)
-}
-
 // backlogPoint is one measurement beside a backlog, as recorded for the plot.
 type backlogPoint struct {
 	Pending   int64   `json:"pending"`
 	Webhooks  int     `json:"webhooks"`
-	Rate      float64 `json:"rate_ratio"` // divided by the rate with none
+	Rate      float64 `json:"rate_ratio"` // divided by the rate with none: the median of the legs
+	Lowest    float64 `json:"lowest_rate_ratio"`
 	Anonymous int64   `json:"anonymous_bytes"`
 	Resident  int64   `json:"resident_bytes"`
 	First     float64 `json:"first_delivery_s"`
 }
 
-// measureBacklog compares the rate on an empty queue with the rate beside webhooks that
-// have a backlog, and times the first delivery after a start with that backlog.
-func measureBacklog(l *lab, n sizes, r *report) error {
-	var b strings.Builder
-	for i := range n.lanes {
-		fmt.Fprintf(&b, "  %s:\n    secret: %s\n    webhooks:\n      stuck: {url: \"http://%s/hold/0/stuck\", concurrency: 1, retry: {timeout: 10m}}\n",
-			numbered("backlog", i), l.secret, l.recvAddr)
+// targets are those of a million pending, or of ten million.
+func (p *backlogPoint) targets() (rate, memory target) {
+	if p.Pending > 5000000 {
+		return least("", math.NaN(), 0.9), most(" MiB", math.NaN(), 160)
 	}
-	return l.with("", b.String(), func() error {
-		defer func() { l.stopDaemon(syscall.SIGKILL) }()
-		return l.besideBacklog(n, r)
-	})
+	return least("", 0.7, 0.95), most(" MiB", 200, 128)
 }
 
-func (l *lab) besideBacklog(n sizes, r *report) error {
-	if err := l.fresh(); err != nil {
+// measureBacklog keeps two daemons, one with a backlog and one without, floods them in
+// turns, and times the first delivery after a start with that backlog.
+func measureBacklog(l *lab, n sizes, r *report) error {
+	if err := l.warmed(); err != nil {
 		return err
 	}
-	if err := l.warm(); err != nil {
-		return err
-	}
-	empty, err := l.rateNow(4 * n.flood) // long enough for the database to merge tables now and then
+	defer l.stopDaemon(syscall.SIGKILL)
+	tall, err := l.sibling("tall")
 	if err != nil {
 		return err
 	}
-	back, err := l.load("-n", strconv.Itoa(n.backlog), "-c", "4", "-ndjson", "-helper", "backlog", "-spread", strconv.Itoa(n.lanes), "-max", "90m")
+	var b strings.Builder
+	for i := range max(1, n.lanes) {
+		fmt.Fprintf(&b, "  %s:\n    secret: %s\n    webhooks:\n      stuck: {url: \"http://%s/hold/0/stuck\", concurrency: 1, retry: {timeout: 10m}}\n",
+			numbered("backlog", i), l.secret, l.recvAddr)
+	}
+	return tall.with("", b.String(), func() error {
+		if err := tall.warmed(); err != nil {
+			return err
+		}
+		defer func() { tall.stopDaemon(syscall.SIGKILL) }()
+		return besideBacklog(l, tall, n, r)
+	})
+}
+
+func besideBacklog(flat, tall *lab, n sizes, r *report) error {
+	back, err := tall.load("-n", strconv.Itoa(n.backlog), "-c", "4", "-ndjson", "-helper", "backlog", "-spread", strconv.Itoa(n.lanes), "-max", "90m")
 	if err != nil {
 		return err
 	}
 	if back.Acked < int64(n.backlog) {
 		return fmt.Errorf("only %d of %d were accepted: %s", back.Acked, n.backlog, back.FirstErr)
 	}
-	r.backlog, r.lanes = back.Acked, n.lanes
-	peak := l.watchPeak()
-	full, err := l.rateNow(n.flood / 2)
-	r.backlogAnon = peak()
-	if err == nil {
-		err = l.rested()
+	if err := tall.rested(); err != nil {
+		return err
 	}
+	p := &backlogPoint{Pending: back.Acked, Webhooks: n.lanes}
+	var resting resting
+	peak := tall.watchPeak()
+	legs, err := alternate(n.rounds, resting.beside(flat, tall.untilRest(tall.flood(n.flood))), resting.beside(tall, flat.untilRest(flat.flood(n.flood))))
+	p.Anonymous = peak()
 	if err != nil {
 		return err
 	}
-	long, err := l.rateNow(4 * n.flood)
+	u, err := tall.usage()
 	if err != nil {
 		return err
 	}
-	r.backlogLong = long / empty
-	u, err := l.usage()
+	p.Resident = u.resident
+	rate, cpu := ratios(rates(legs[0]), rates(legs[1])), ratios(cpus(legs[0]), cpus(legs[1]))
+	p.Rate, p.Lowest = rate.median, rate.lowest
+	first, err := tall.firstOfBacklog()
 	if err != nil {
 		return err
 	}
-	r.backlogRSS = u.resident
-	r.backlogRatio = full / empty
-	if err := l.firstOfBacklog(r); err != nil || !n.drain {
-		return err
+	p.First, r.backlog = first.Seconds(), p
+	p.rows(r, n, legs, cpu, resting.most)
+	if !n.drain {
+		return nil
 	}
-	return l.drainBacklog(r)
+	return tall.drainBacklog(r, p)
+}
+
+// rows are the figures beside the backlog.
+func (p *backlogPoint) rows(r *report, n sizes, legs [][]leg, cpu compared, resting float64) {
+	pending := fmt.Sprintf("%d pending", p.Pending)
+	if p.Webhooks > 1 {
+		pending += fmt.Sprintf(" of %d webhooks", p.Webhooks)
+	}
+	rate, memory := p.targets()
+	r.heading(fmt.Sprintf("Beside %s ÷ beside none, two daemons in turns, %d pairs of %d events", pending, n.rounds, n.flood))
+	r.tell("delivered/s beside it / beside none, median", "%.0f/s / %.0f/s", median(rates(legs[0])), median(rates(legs[1])))
+	r.add("rate; lowest", "%.2f; %.2f", rate, p.Rate, p.Lowest)
+	r.tell("processor time an event, until merging has come to rest; highest", "%.2f; %.2f", cpu.median, cpu.highest)
+	r.add("anonymous memory, peak", "%.0f MiB", memory, mib(p.Anonymous))
+	r.add("total resident, after the legs", "%.0f MiB", most(" MiB", math.NaN(), 256), mib(p.Resident))
+	r.add("first delivery after kill -9 and start", "%.2f s", most(" s", math.NaN(), 2), p.First)
+	r.tell("  processor of the daemon that rests meanwhile, most in a leg", "%.1f %%", 100*resting)
+}
+
+// resting watches that a daemon which is not measured takes nothing from the one that is.
+type resting struct{ most float64 }
+
+func (r *resting) beside(other *lab, measured side) side {
+	return func() (leg, error) {
+		began := time.Now()
+		before, err := other.usage()
+		if err != nil {
+			return leg{}, err
+		}
+		out, err := measured()
+		if err != nil {
+			return out, err
+		}
+		after, err := other.usage()
+		r.most = max(r.most, float64(after.cpu-before.cpu)/float64(time.Since(began)))
+		return out, err
+	}
+}
+
+// untilRest lets a daemon merge its tables before the other one's turn, and adds what that
+// costs to the leg.
+func (l *lab) untilRest(measured side) side {
+	return func() (leg, error) {
+		out, err := measured()
+		if err != nil {
+			return out, err
+		}
+		before, err := l.usage()
+		if err != nil {
+			return out, err
+		}
+		if err := l.rested(); err != nil {
+			return out, err
+		}
+		after, err := l.usage()
+		out.cpu += after.cpu - before.cpu
+		out.written += after.written - before.written
+		return out, err
+	}
 }
 
 const stuck = "/hold/0/stuck"
 
-func (l *lab) firstOfBacklog(r *report) error {
+func (l *lab) firstOfBacklog() (time.Duration, error) {
 	l.stopDaemon(syscall.SIGKILL)
 	before, err := l.stats("/_count", stuck)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	r.backlogFirst, err = l.restart(stuck, before.Requests)
-	return err
+	return l.restart(stuck, before.Requests)
 }
 
 // drainBacklog lets the backlog be delivered and compares what the queue takes on the
 // disk before and after. What is left is history: the log of the deliveries, and the
 // payloads as long as they can be replayed.
-func (l *lab) drainBacklog(r *report) error {
+func (l *lab) drainBacklog(r *report, p *backlogPoint) error {
 	before, err := diskUsage(l.data())
 	if err != nil {
 		return err
@@ -141,9 +197,8 @@ func (l *lab) drainBacklog(r *report) error {
 	if err != nil {
 		return err
 	}
-	r.more = append(r.more,
-		row{"backlog drained, delivered/s", fmt.Sprintf("%.0f/s", float64(r.backlog)/took.Seconds()), "-", "-", true},
-		row{"  queue on the disk before / after, MiB", fmt.Sprintf("%d / %d", before>>20, after>>20), "-", "-", true},
-		row{"  bytes on the disk for each delivery of the run", strconv.FormatInt(after/max(1, q.Success+q.Failed), 10), "-", "-", true})
+	r.tell("backlog drained, delivered/s", "%.0f/s", float64(p.Pending)/took.Seconds())
+	r.tell("  queue on the disk before / after, MiB", "%.0f / %.0f", mib(before), mib(after))
+	r.tell("  bytes on the disk for each delivery of the run", "%.0f", float64(after)/float64(max(1, q.Success+q.Failed)))
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -33,23 +34,30 @@ func playCrasher() {
 	})
 }
 
-// installCrasher copies this program to where the daemon starts it as the plugin, and
-// returns the path.
-func installCrasher(dir string) (path string, err error) {
-	dir = filepath.Join(dir, "plugins")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+func crasherPath(dir string) string { return filepath.Join(dir, "plugins", crasherFile) }
+
+// installCrasher copies this program to where the daemon starts it as the plugin. Two versions
+// differ in their checksums only.
+func installCrasher(dir string, version int) (err error) {
+	path := crasherPath(dir)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
 	}
-	path = filepath.Join(dir, crasherFile)
 	in, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o700)
+	out, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o700)
 	if err != nil {
-		return "", err
+		return err
 	}
 	_, err = io.Copy(out, in)
-	return path, errors.Join(err, out.Close())
+	if err == nil {
+		_, err = fmt.Fprintf(out, "version %d", version)
+	}
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }

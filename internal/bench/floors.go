@@ -59,6 +59,7 @@ func runBare(args []string) error {
 	to := fs.String("url", "", "webhook URL")
 	raw := fs.Bool("raw", false, "raw sockets instead of net/http")
 	secret := fs.String("secret", "", "HMAC secret")
+	ca := fs.String("ca", "", "certificate that is trusted over TLS")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -66,7 +67,11 @@ func runBare(args []string) error {
 	if err != nil {
 		return err
 	}
-	hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: *conns, MaxIdleConns: *conns, DisableCompression: true}}
+	trust, err := trusting(*ca)
+	if err != nil {
+		return err
+	}
+	hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: *conns, MaxIdleConns: *conns, DisableCompression: true, TLSClientConfig: trust}}
 	p := &pacer{n: *n, rate: *rate, start: time.Now()}
 	run := rand.Uint32()
 	var errs atomic.Int64

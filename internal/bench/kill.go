@@ -14,15 +14,28 @@ import (
 // measureKill kills the daemon under flood and accounts for every event that
 // was acknowledged.
 func measureKill(l *lab, n sizes, r *report) error {
+	var k killed
 	for range n.kills {
-		if err := l.oneKill(r); err != nil {
+		if err := l.oneKill(&k); err != nil {
 			return err
 		}
 	}
+	const inFlight = 64 // the webhook's concurrency
+	r.heading(fmt.Sprintf("kill -9 under flood, %d times", n.kills))
+	r.add("acknowledged events lost, of all", "%.0f of %.0f", most("", 0, 0), float64(k.lost), float64(k.acked))
+	r.add("most duplicates in one trial; 64 are in flight", "%.0f", most("", inFlight, inFlight), float64(k.dups))
+	r.add("first redelivery after the start, slowest", "%.2f s", most(" s", 2, 1), k.back.Seconds())
 	return nil
 }
 
-func (l *lab) oneKill(r *report) error {
+// killed is what all trials together show.
+type killed struct {
+	acked, lost int64
+	dups        int64 // most in one trial
+	back        time.Duration
+}
+
+func (l *lab) oneKill(k *killed) error {
 	if err := l.fresh(); err != nil {
 		return err
 	}
@@ -56,7 +69,7 @@ func (l *lab) oneKill(r *report) error {
 		return err
 	}
 	defer l.stopDaemon(syscall.SIGTERM)
-	r.killBack = max(r.killBack, back)
+	k.back = max(k.back, back)
 	s, err := l.waitFor(a.r.Acked, 3*time.Second)
 	if err != nil {
 		return err
@@ -69,10 +82,9 @@ func (l *lab) oneKill(r *report) error {
 	if err := l.control("/_missing?"+mainStream, bytes.NewReader(ids), &miss); err != nil {
 		return err
 	}
-	r.killTrials++
-	r.killAcked += int64(miss.Acked)
-	r.killLost += int64(miss.Missing)
-	r.killDups = max(r.killDups, s.Dups)
+	k.acked += int64(miss.Acked)
+	k.lost += int64(miss.Missing)
+	k.dups = max(k.dups, s.Dups)
 	if miss.Missing > 0 {
 		return fmt.Errorf("%w: %d of %d", errLost, miss.Missing, miss.Acked)
 	}

@@ -36,6 +36,7 @@ type loader struct {
 	maxTime time.Duration
 	run     uint32
 	pacer   pacer
+	stopped atomic.Bool // nothing more is sent
 
 	acked, errs atomic.Int64
 	firstErr    atomic.Value
@@ -68,7 +69,7 @@ func (l *loader) connection() (lats []int64, seqs []int) {
 	}()
 	for {
 		seq, t0, ok := l.pacer.take()
-		if !ok || time.Since(l.pacer.start) > l.maxTime {
+		if !ok || l.stopped.Load() || time.Since(l.pacer.start) > l.maxTime {
 			return lats, seqs
 		}
 		ev = appendEvent(ev[:0], l.target(seq), l.run, seq, t0)
@@ -138,7 +139,7 @@ func (l *loader) writeNDJSON(c net.Conn) error {
 		chunk = chunk[:0]
 		for range ndjsonChunk {
 			seq, t0, ok := l.pacer.take()
-			if !ok {
+			if !ok || l.stopped.Load() {
 				more = false
 				break
 			}
@@ -189,8 +190,15 @@ func runLoad(args []string) error {
 	conns := fs.Int("c", 16, "connections")
 	ndjson := fs.Bool("ndjson", false, "one NDJSON stream per connection")
 	acked := fs.String("acked", "", "write the run and the acknowledged sequences here")
+	untilEOF := fs.Bool("until-eof", false, "stop sending when the standard input ends")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *untilEOF {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			l.stopped.Store(true)
+		}()
 	}
 	l.pacer.start = time.Now()
 	lats, seqs := make([][]int64, *conns), make([][]int, *conns)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,13 +49,6 @@ func TestSharesAreRelativeToTheirMeanAndCountWhoGotNothing(t *testing.T) {
 	}
 }
 
-func TestALegIsComparedWithThoseAroundIt(t *testing.T) {
-	rate, p99 := beside(leg{1000, 10}, leg{900, 18}, leg{2000, 20})
-	if rate != 0.6 || p99 != 1.2 {
-		t.Errorf("rate %v, p99 %v", rate, p99)
-	}
-}
-
 func TestASpreadSenderTakesItsHelpersInTurns(t *testing.T) {
 	l := &loader{helper: "fair", spread: 3}
 	if got := l.target(4); got != "fair-0001" {
@@ -63,42 +57,6 @@ func TestASpreadSenderTakesItsHelpersInTurns(t *testing.T) {
 	l.spread = 0
 	if got := l.target(4); got != "fair" {
 		t.Errorf("target %q", got)
-	}
-}
-
-func steady() []soakLine {
-	lines := make([]soakLine, 9)
-	for i := range lines {
-		lines[i] = soakLine{2000, 5000, 1e6, 80 << 20, 100, int64(i) * (100 << 20), 100 << 20, 100}
-	}
-	return lines
-}
-
-func TestASoakFailsByWhatGrewAndNothingElse(t *testing.T) {
-	if err := grown(steady()); err != nil {
-		t.Errorf("steady: %v", err)
-	}
-	if err := grown(steady()[:2]); err != nil {
-		t.Errorf("too few lines to tell: %v", err)
-	}
-	for name, change := range map[string]func(*soakLine){
-		"anonymous memory":   func(s *soakLine) { s.anonymous = 117 << 20 },
-		"descriptors":        func(s *soakLine) { s.files = 158 },
-		"ack p99":            func(s *soakLine) { s.ackP99 = 20_001 },
-		"end to end p99":     func(s *soakLine) { s.e2eP99 = 3_000_001 },
-		"pending":            func(s *soakLine) { s.pending = 2201 },
-		"growth of the disk": func(s *soakLine) { s.grew = 190 << 20 },
-	} {
-		lines := steady()
-		change(&lines[7])
-		if err := grown(lines); err != nil {
-			t.Errorf("%s, one line: %v", name, err)
-		}
-		change(&lines[8])
-		err := grown(lines)
-		if err == nil || !strings.HasPrefix(err.Error(), name+" grew from ") || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 }
 
@@ -185,8 +143,9 @@ func TestTheAxisEndsAtARoundNumberThatFits(t *testing.T) {
 }
 
 func TestAReportIsRecordedAsItIsPrinted(t *testing.T) {
-	r := &report{backlog: 5, lanes: 2, backlogRatio: .5, backlogFirst: 2 * time.Second}
-	r.more = []row{{"what", "figure", "-", "-", true}}
+	r := &report{backlog: &backlogPoint{Pending: 5, Webhooks: 2, Rate: .5, First: 2}}
+	r.heading("group")
+	r.add("what", "%.1f; %.1f", least("", .5, .75), .6, .2)
 	path := filepath.Join(t.TempDir(), "r.json")
 	if err := r.record(path); err != nil {
 		t.Fatal(err)
@@ -202,7 +161,8 @@ func TestAReportIsRecordedAsItIsPrinted(t *testing.T) {
 	if got.Backlog == nil || *got.Backlog != (backlogPoint{Pending: 5, Webhooks: 2, Rate: .5, First: 2}) {
 		t.Errorf("backlog %+v", got.Backlog)
 	}
-	if len(got.Rows) != len(r.rows()) || got.Rows[len(got.Rows)-1] != (recordedRow{"what", "figure"}) {
+	want := []recordedRow{{What: "**group**"}, {"what", "0.6; 0.2", []float64{.6, .2}, "first"}}
+	if !reflect.DeepEqual(got.Rows, want) {
 		t.Errorf("rows %+v", got.Rows)
 	}
 }
@@ -276,7 +236,7 @@ func TestAReceiverThatGoesAwayComesBackAtItsAddressAndHasCounted(t *testing.T) {
 			t.Fatal("the receiver does not come back")
 		}
 	}
-	g := s.group("/ok/")
+	g := s.group("/ok/", true)
 	if g.Unique != 3 || len(g.Shares) != 1 || g.E2E.N != 3 {
 		t.Errorf("group %+v", g)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -56,21 +57,31 @@ const overheadBatch = 50
 // measureOverhead runs each comparison in a process of its own, so that none works in
 // what another has left in memory.
 func measureOverhead(l *lab, n sizes, r *report) error {
+	r.heading(fmt.Sprintf("A plugin that does nothing ÷ the same sink in process, median of %d rounds", n.overheadRounds))
 	for _, c := range []struct {
-		into *overhead.Report
-		args []string
-		part int // of the deliveries
+		what   string
+		target target
+		args   []string
+		part   int // of the deliveries
 	}{
-		{&r.overhead, nil, 1},
-		{&r.overheadFlow, []string{"-flow"}, 2},
-		{&r.overheadFour, []string{"-webhooks", "4"}, 1},
-		{&r.overheadSingle, []string{"-batch", "1"}, 4},
+		{"batches of 50, a backlog", least("", 0.7, 0.8), nil, 1},
+		{"batches of 50, events flow in", least("", 0.7, 0.8), []string{"-flow"}, 2},
+		{"batches of 50, a backlog, 4 webhooks at once", least("", 0.7, 0.8), []string{"-webhooks", "4"}, 1},
+		{"each delivery alone, a backlog", target{}, []string{"-batch", "1"}, 4},
 	} {
-		args := append([]string{"overhead", "-dir", l.dir, "-n", strconv.Itoa(n.overhead / c.part), "-rounds", strconv.Itoa(n.rounds)}, c.args...)
-		var err error
-		if *c.into, err = self[overhead.Report](args...); err != nil {
+		args := append([]string{"overhead", "-dir", l.dir, "-n", strconv.Itoa(n.overhead / c.part), "-rounds", strconv.Itoa(n.overheadRounds)}, c.args...)
+		o, err := self[overhead.Report](args...)
+		if err != nil {
 			return err
 		}
+		a, b, bare := &o.Plugin, &o.InProcess, &o.Bare
+		r.tell(c.what, "%.0f/s", a.Median)
+		r.tell("  the same sink in process, given the same", "%.0f/s", b.Median)
+		r.add("  divided by that; lowest", "%.2f; %.2f", c.target, o.Ratio, o.Lowest)
+		r.tell("  in process, payload neither taken apart nor signed", "%.0f/s", bare.Median)
+		r.tell("  divided by that; lowest", "%.2f; %.2f", o.BareRatio, o.BareLowest)
+		r.tell("  µs of processor a delivery: daemon + plugin / in process / not taken apart", "%.1f + %.1f / %.1f / %.1f",
+			micros(float64(a.CPU)), micros(float64(a.Plugin)), micros(float64(b.CPU)), micros(float64(bare.CPU)))
 	}
 	return nil
 }

@@ -23,18 +23,16 @@ type recorded struct {
 }
 
 type recordedRow struct {
-	What   string `json:"what"`
-	Figure string `json:"figure"`
+	What    string    `json:"what"`
+	Figure  string    `json:"figure"`
+	Values  []float64 `json:"values,omitempty"`
+	Reached string    `json:"reached,omitempty"`
 }
 
 func (r *report) record(path string) error {
-	out := recorded{Machine: machine(), Go: runtime.Version()}
-	for _, x := range r.rows() {
-		out.Rows = append(out.Rows, recordedRow{x.what, x.figure})
-	}
-	if r.backlog > 0 {
-		out.Backlog = &backlogPoint{Pending: r.backlog, Webhooks: r.lanes, Rate: r.backlogRatio,
-			Anonymous: r.backlogAnon, Resident: r.backlogRSS, First: r.backlogFirst.Seconds()}
+	out := recorded{Machine: machine(), Go: runtime.Version(), Backlog: r.backlog}
+	for _, x := range r.rows {
+		out.Rows = append(out.Rows, recordedRow{x.what, x.figure, x.values, x.reached()})
 	}
 	b, err := json.MarshalIndent(out, "", "  ")
 	if err != nil {

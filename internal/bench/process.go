@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lab is one benchmark's directory, receiver and daemon.
@@ -24,6 +24,8 @@ type lab struct {
 	secret   string
 	recvAddr string
 	downAddr string // the receiver's address that can be taken down
+	tlsAddr  string // the receiver's address that speaks TLS
+	caFile   string // the certificate that it shows there
 	settings string // more top-level keys of the configuration
 	helpers  string // more helpers of the configuration
 	recv     *exec.Cmd
@@ -33,14 +35,31 @@ type lab struct {
 func (l *lab) socket() string { return filepath.Join(l.dir, "events.sock") }
 func (l *lab) data() string   { return filepath.Join(l.dir, "data") }
 
-// self runs a subcommand of this program and decodes what it prints.
-func self[T any](args ...string) (out T, err error) {
+// sibling is a second daemon, in a directory of its own, with the same receiver.
+func (l *lab) sibling(name string) (*lab, error) {
+	s := *l
+	s.dir, s.daemon, s.settings, s.helpers = filepath.Join(l.dir, name), nil, "", ""
+	return &s, os.Mkdir(s.dir, 0o700)
+}
+
+// command is a subcommand of this program, which ends with this process.
+func command(args ...string) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	c := exec.Command(exe, args...)
 	c.Stderr = os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return c, nil
+}
+
+// self runs a subcommand of this program and decodes what it prints.
+func self[T any](args ...string) (out T, err error) {
+	c, err := command(args...)
+	if err != nil {
+		return out, err
+	}
 	b, err := c.Output()
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", args[0], err)
@@ -49,12 +68,11 @@ func self[T any](args ...string) (out T, err error) {
 }
 
 func (l *lab) startReceiver() error {
-	exe, err := os.Executable()
-	if err != nil {
+	l.caFile = filepath.Join(l.dir, "receiver.pem")
+	var err error
+	if l.recv, err = command("receiver", "-secret", l.secret, "-certificate", l.caFile); err != nil {
 		return err
 	}
-	l.recv = exec.Command(exe, "receiver", "-secret", l.secret)
-	l.recv.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := l.recv.StdoutPipe()
 	if err != nil {
 		return err
@@ -66,18 +84,24 @@ func (l *lab) startReceiver() error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Sscan(line, &l.recvAddr, &l.downAddr)
+	_, err = fmt.Sscan(line, &l.recvAddr, &l.downAddr, &l.tlsAddr)
 	return err
 }
 
-func (l *lab) stopReceiver() {
-	_ = l.recv.Process.Kill()
-	_ = l.recv.Wait()
+// withReceiver runs f beside the receiver.
+func (l *lab) withReceiver(f func() error) error {
+	if err := l.startReceiver(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = l.recv.Process.Kill()
+		_ = l.recv.Wait()
+	}()
+	return f()
 }
 
-// writeConfig makes three helpers: bench for the measured deliveries, slow for
-// a receiver that takes 5 s, backlog for deliveries that stay pending; and what a
-// part of the run has put into settings and helpers.
+// writeConfig makes two helpers: bench for the measured deliveries, quiet for events that
+// nobody listens to; and what a part of the run has put into settings and helpers.
 func (l *lab) writeConfig() error {
 	const tmpl = `listen:
   events: %[1]s/events.sock
@@ -91,10 +115,6 @@ queue: {dir: %[1]s/data, min_free: 256MiB, max_bytes: 64GiB, max_bytes_per_helpe
     secret: %[3]s
     webhooks:
       main: {url: "http://%[2]s/ok/main", concurrency: 64}
-  slow:
-    secret: %[3]s
-    webhooks:
-      tarpit: {url: "http://%[2]s/delay/5000/slow", concurrency: 8}
   quiet:
     secret: %[3]s
     events: [nothing.happened]
@@ -130,9 +150,12 @@ func (l *lab) stopDaemon(sig syscall.Signal) {
 	_ = l.daemon.Wait()
 }
 
-// fresh starts the daemon on an empty queue.
+// fresh starts the daemon on an empty queue, with the configuration as it is now.
 func (l *lab) fresh() error {
 	if err := os.RemoveAll(l.data()); err != nil {
+		return err
+	}
+	if err := l.writeConfig(); err != nil {
 		return err
 	}
 	if err := l.control("/_reset", nil, new(any)); err != nil {
@@ -187,19 +210,13 @@ type usage struct {
 }
 
 func (l *lab) usage() (u usage, err error) {
-	p := fmt.Sprintf("/proc/%d/", l.daemon.Process.Pid)
-	stat, err := os.ReadFile(p + "stat")
-	if err != nil {
+	var spent unix.Timespec
+	// clock_getcpuclockid(3): the clock of a process's processor time, to the nanosecond.
+	if err := unix.ClockGettime(int32(^l.daemon.Process.Pid<<3|2), &spent); err != nil {
 		return u, err
 	}
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	for _, i := range []int{11, 12} { // utime, stime in ticks of 10 ms: proc(5)
-		v, err := strconv.ParseInt(f[i], 10, 64)
-		if err != nil {
-			return u, err
-		}
-		u.cpu += time.Duration(v) * 10 * time.Millisecond
-	}
+	u.cpu = time.Duration(spent.Nano())
+	p := fmt.Sprintf("/proc/%d/", l.daemon.Process.Pid)
 	u.written, err = procField(p+"io", "write_bytes:", 1)
 	if err != nil {
 		return u, err
@@ -212,15 +229,15 @@ func (l *lab) usage() (u usage, err error) {
 }
 
 // rested waits until the daemon has nothing to do: its database merges tables for
-// a while after a million events came in. A minute at most.
+// a while after many events came in. A minute at most.
 func (l *lab) rested() error {
-	const look = time.Second
-	for quiet, n := 0, 0; quiet < 2 && n < 60; n++ {
+	const look = 200 * time.Millisecond
+	for quiet, end := 0, time.Now().Add(time.Minute); quiet < 3 && time.Now().Before(end); {
 		before, err := l.usage()
 		if err != nil {
 			return err
 		}
-		<-time.After(look)
+		time.Sleep(look)
 		after, err := l.usage()
 		if err != nil {
 			return err
@@ -267,13 +284,9 @@ func (l *lab) watchPeak() (stop func() int64) {
 	return func() int64 { close(quit); return <-peak }
 }
 
-// with runs a part under a configuration with more in it.
+// with runs a part, which starts its daemon itself, under a configuration with more in it.
 func (l *lab) with(settings, helpers string, run func() error) error {
 	l.settings, l.helpers = settings, helpers
-	if err := l.writeConfig(); err != nil {
-		return err
-	}
-	err := run()
-	l.settings, l.helpers = "", ""
-	return errors.Join(err, l.writeConfig())
+	defer func() { l.settings, l.helpers = "", "" }()
+	return run()
 }

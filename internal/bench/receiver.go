@@ -172,7 +172,7 @@ func (s *receiver) deliver(m *rawMessage) int {
 }
 
 // control answers /_stats, /_count, /_reset, /_open, /_down?<duration>,
-// /_window?<stream>, /_group?<prefix> and /_missing?<stream> (body: the run in hex,
+// /_window?<stream>, /_sum?<prefix>, /_group?<prefix> and /_missing?<stream> (body: the run in hex,
 // then the acknowledged sequences).
 func (s *receiver) control(m *rawMessage) any {
 	path, query, _ := strings.Cut(string(m.Path), "?")
@@ -191,8 +191,10 @@ func (s *receiver) control(m *rawMessage) any {
 		s.down.take(d)
 	case "/_window":
 		return s.stream(query).window()
+	case "/_sum":
+		return s.group(query, false)
 	case "/_group":
-		return s.group(query)
+		return s.group(query, true)
 	case "/_stats", "/_count":
 		s.mu.RLock()
 		defer s.mu.RUnlock()
@@ -211,6 +213,16 @@ func (s *receiver) control(m *rawMessage) any {
 		return map[string]any{"acked": len(lines) - 1, "missing": len(missing), "sequences": missing[:min(100000, len(missing))]}
 	}
 	return struct{}{}
+}
+
+func (s *receiver) accept(l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go s.serve(c)
+	}
 }
 
 func (s *receiver) serve(c net.Conn) {
@@ -286,6 +298,7 @@ func runReceiver(args []string) error {
 	fs := flag.NewFlagSet("receiver", flag.ExitOnError)
 	addr := fs.String("listen", "127.0.0.1:0", "address")
 	secret := fs.String("secret", "", "verify HMAC-SHA256 with this secret")
+	certificate := fs.String("certificate", "", "write the certificate of the address with TLS there")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -300,12 +313,13 @@ func runReceiver(args []string) error {
 	if s.down, err = newTakedown(s); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stdout, l.Addr(), s.down.addr)
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go s.serve(c)
+	over, err := listenTLS(*certificate)
+	if err != nil {
+		return err
 	}
+	failed := make(chan error, 2)
+	go func() { failed <- s.accept(l) }()
+	go func() { failed <- s.accept(over) }()
+	fmt.Fprintln(os.Stdout, l.Addr(), s.down.addr, over.Addr())
+	return <-failed
 }

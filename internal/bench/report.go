@@ -1,169 +1,128 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"os"
+	"math"
 	"runtime"
+	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
-
-	"github.com/peanutsapp/peanuts-relay/internal/bench/overhead"
 )
 
-// report collects what the parts of a run measured; a zero is a part that was
-// not run.
-type report struct { // one field a figure: a table is clearer than a tree here
-	bare, floor     float64
-	acks, delivered float64
-	ack             summary
-	e2e, bareRTT    summary
-	cpuPerEvent     time.Duration
-	bytesPerEvent   int64
-
-	idleCPU                                     float64
-	idleAnon, floodAnon                         int64
-	backlog, backlogAnon, backlogRSS            int64
-	lanes                                       int // webhooks that share the backlog
-	backlogRatio, backlogLong                   float64
-	backlogFirst                                time.Duration
-	killTrials                                  int
-	killAcked, killLost, killDups               int64
-	killBack                                    time.Duration
-	ndjsonAccepted, ndjsonDelivered, ndjsonBare float64
-
-	overhead, overheadFlow, overheadFour, overheadSingle overhead.Report
-
-	more []row // of the parts that make their own
+// report is the table of a run: rows in the order of the parts, each group of them under a
+// heading.
+type report struct {
+	rows    []row
+	backlog *backlogPoint // for the plot
+	others  float64       // share of the processors that other programs had
 }
 
-// row is one line of the table: what was measured, the figure, the least that
-// it has to reach, the goal, and whether it does.
+// row is one line of the table. Its figures are judged in their order, as far as the
+// target has bounds for them.
 type row struct {
-	what, figure, first, goal string
-	holds                     bool
+	what, figure string
+	values       []float64
+	target       target
 }
 
-func (r *report) rows() (out []row) {
-	add := func(measured bool, w row) {
-		if measured {
-			out = append(out, w)
-		}
-	}
-	pending := fmt.Sprintf("%d pending", r.backlog)
-	if r.lanes > 1 {
-		pending += fmt.Sprintf(" of %d webhooks", r.lanes)
-	}
-	ms := func(us int64) string { return fmt.Sprintf("%.2f", float64(us)/1000) }
-	mib := func(b int64) string { return fmt.Sprintf("%d MiB", b>>20) }
-	flood, rate, nd := r.bare > 0, r.e2e.N > 0, r.ndjsonAccepted > 0
-	add(flood, row{"bare net/http client, 64 in flight", fmt.Sprintf("%.0f/s", r.bare), "-", "-", true})
-	add(flood, row{"log floor, 16 writers", fmt.Sprintf("%.0f/s", r.floor), "-", "-", true})
-	add(flood, row{"durable acks/s at 16 connections, deliveries running", fmt.Sprintf("%.0f/s", r.acks), "-", "-", true})
-	add(flood, row{"  divided by the log floor", fmt.Sprintf("%.3f", r.acks/r.floor), "0.3", "0.5", r.acks/r.floor >= 0.3})
-	add(flood, row{"ack p50 / p99 at 16 connections, ms", ms(r.ack.P50) + " / " + ms(r.ack.P99), "2 / 12", "1 / 5", r.ack.P50 <= 2000 && r.ack.P99 <= 12000})
-	add(flood, row{"delivered/s, everything fsynced", fmt.Sprintf("%.0f/s", r.delivered), "-", "-", true})
-	add(flood, row{"  divided by the bare client", fmt.Sprintf("%.3f", r.delivered/r.bare), "0.25", "0.4", r.delivered/r.bare >= 0.25})
-	add(rate, row{"end to end at 500/s, p50 / p99, ms", ms(r.e2e.P50) + " / " + ms(r.e2e.P99), "1.5 / 20", "0.6 / 4", r.e2e.P50 <= 1500 && r.e2e.P99 <= 20000})
-	add(rate, row{"  bare client at 500/s, p50 / p99, ms", ms(r.bareRTT.P50) + " / " + ms(r.bareRTT.P99), "-", "-", true})
-	add(flood, row{"processor time per event, daemon only", fmt.Sprintf("%d µs", r.cpuPerEvent.Microseconds()), "200 µs", "80 µs", r.cpuPerEvent <= 200*time.Microsecond})
-	add(flood, row{"bytes written per event, history included", fmt.Sprint(r.bytesPerEvent), "6144", "2048", r.bytesPerEvent <= 6144})
-	add(r.idleAnon > 0, row{"anonymous memory, idle", mib(r.idleAnon), "48 MiB", "24 MiB", r.idleAnon <= 48<<20})
-	add(flood, row{"anonymous memory, flood, peak", mib(r.floodAnon), "128 MiB", "96 MiB", r.floodAnon <= 128<<20})
-	add(r.backlog > 0, row{"anonymous memory, " + pending + ", peak", mib(r.backlogAnon), "200 MiB", "128 MiB", r.backlogAnon <= 200<<20})
-	add(r.backlog > 0, row{"total resident, " + pending, mib(r.backlogRSS), "-", "256 MiB", true})
-	add(r.backlog > 0, row{"rate with " + pending + " divided by with none", fmt.Sprintf("%.2f", r.backlogRatio), "0.7", "0.95", r.backlogRatio >= 0.7})
-	add(r.backlog > 0, row{"  over eight times as many events, the merging of tables included", fmt.Sprintf("%.2f", r.backlogLong), "-", "-", true})
-	add(r.backlog > 0, row{"first delivery after start with " + pending, fmt.Sprintf("%.2f s", r.backlogFirst.Seconds()), "-", "2 s", true})
-	add(r.killTrials > 0, row{fmt.Sprintf("kill -9 under flood, %d times: lost of acked", r.killTrials), fmt.Sprintf("%d of %d", r.killLost, r.killAcked), "0", "0", r.killLost == 0})
-	add(r.killTrials > 0, row{"  most duplicates in one trial (64 in flight)", fmt.Sprint(r.killDups), "in flight", "in flight", true})
-	add(r.killTrials > 0, row{"  back in, slowest", fmt.Sprintf("%.2f s", r.killBack.Seconds()), "2 s", "1 s", r.killBack <= 2*time.Second})
-	add(r.idleAnon > 0, row{"idle processor", fmt.Sprintf("%.2f %%", 100*r.idleCPU), "0.5 %", "0.1 %", r.idleCPU < 0.005})
-	add(nd, row{"NDJSON, 4 clients, accepted/s, no delivery", fmt.Sprintf("%.0f/s", r.ndjsonAccepted), "40000", "100000", r.ndjsonAccepted >= 40000})
-	add(nd, row{"NDJSON, delivered/s divided by the bare client", fmt.Sprintf("%.3f", r.ndjsonDelivered/cmp.Or(r.ndjsonBare, 1)), "0.5", "0.75", r.ndjsonDelivered/cmp.Or(r.ndjsonBare, 1) >= 0.5})
-	out = append(out, r.more...)
-	out = append(out, r.overheadRows()...)
-	return out
+// target is what the design asks of the figures of a row: the least, and what is aimed at.
+// Either may be missing; a row with neither is for information.
+type target struct {
+	first, goal []float64
+	atLeast     bool // more is better
+	unit        string
 }
 
-func (r *report) overheadRows() (out []row) {
-	for _, c := range []struct {
-		what        string
-		r           *overhead.Report
-		first, goal string
-	}{
-		{"batches of 50, a backlog", &r.overhead, "0.7", "0.8"},
-		{"batches of 50, events flow in", &r.overheadFlow, "0.7", "0.8"},
-		{"batches of 50, a backlog, 4 webhooks at once", &r.overheadFour, "0.7", "0.8"},
-		{"each delivery alone, a backlog", &r.overheadSingle, "-", "-"},
-	} {
-		if c.r.Deliveries == 0 {
-			continue
-		}
-		a, b, bare := &c.r.Plugin, &c.r.InProcess, &c.r.Bare
-		cost := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Microsecond)) }
-		out = append(out,
-			row{"no-op plugin, " + c.what, fmt.Sprintf("%.0f/s", a.Median), "-", "-", true},
-			row{"  the same sink in process, given the same", fmt.Sprintf("%.0f/s", b.Median), "-", "-", true},
-			row{"  divided by that; lowest round", fmt.Sprintf("%.2f; %.2f", c.r.Ratio, c.r.Lowest), c.first, c.goal, c.first == "-" || c.r.Ratio >= 0.7},
-			row{"  in process, payload neither taken apart nor signed", fmt.Sprintf("%.0f/s", bare.Median), "-", "-", true},
-			row{"  divided by that; lowest round", fmt.Sprintf("%.2f; %.2f", c.r.BareRatio, c.r.BareLowest), "-", "-", true},
-			row{"  µs of processor a delivery: daemon + plugin / in process / not taken apart",
-				cost(a.CPU) + " + " + cost(a.Plugin) + " / " + cost(b.CPU) + " / " + cost(bare.CPU), "-", "-", true})
+// least is a target for a figure of which more is better; NaN is none.
+func least(unit string, first, goal float64) target {
+	t := most(unit, first, goal)
+	t.atLeast = true
+	return t
+}
+
+// most is a target for a figure of which less is better; NaN is none.
+func most(unit string, first, goal float64) target {
+	t := target{unit: unit}
+	if !math.IsNaN(first) {
+		t.first = []float64{first}
 	}
-	return out
+	if !math.IsNaN(goal) {
+		t.goal = []float64{goal}
+	}
+	return t
+}
+
+// mostOf is a target for two figures of which less is better, as a p50 and a p99.
+func mostOf(first, goal [2]float64) target { return target{first: first[:], goal: goal[:]} }
+
+func (t target) none() bool { return len(t.first)+len(t.goal) == 0 }
+
+// within says whether the figures hold bounds; none are held by nothing.
+func (t target) within(values, bounds []float64) bool {
+	for i, b := range bounds {
+		if i >= len(values) || math.IsNaN(values[i]) || t.atLeast && values[i] < b || !t.atLeast && values[i] > b {
+			return false
+		}
+	}
+	return len(bounds) > 0
+}
+
+// reached is what the table says: goal, first or no, or nothing without a target.
+func (x row) reached() string {
+	switch {
+	case x.target.none():
+		return ""
+	case x.target.within(x.values, x.target.goal):
+		return "goal"
+	case x.target.within(x.values, x.target.first):
+		return "first"
+	}
+	return "no"
+}
+
+// bounds is how a column shows them.
+func (t target) bounds(v []float64) string {
+	if len(v) == 0 {
+		return ""
+	}
+	var s []string
+	for _, b := range v {
+		s = append(s, strconv.FormatFloat(b, 'f', -1, 64))
+	}
+	return strings.Join(s, " / ") + t.unit
+}
+
+// heading begins a group of rows.
+func (r *report) heading(name string) { r.rows = append(r.rows, row{what: "**" + name + "**"}) }
+
+// add adds a row whose figures are printed with format.
+func (r *report) add(what, format string, t target, values ...float64) {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	r.rows = append(r.rows, row{what, fmt.Sprintf(format, args...), values, t})
+}
+
+// tell adds a row for information.
+func (r *report) tell(what, format string, values ...float64) {
+	r.add(what, format, target{}, values...)
+}
+
+// compare adds a row with the median and the lowest of a comparison, of which the median is judged.
+func (r *report) compare(what string, t target, c compared) {
+	r.add(what, "%.3f; %.3f", t, c.median, c.lowest)
 }
 
 // write prints the machine and the table as Markdown, columns aligned.
 func (r *report) write(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %s\n\n", machine(), runtime.Version())
+	fmt.Fprintf(w, "%s, %s. Other programs and the kernel's threads had %.0f %% of the processors.\n\n", machine(), runtime.Version(), 100*r.others)
 	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(tw, "| what\t| this run\t| first\t| goal\t| first reached\t|")
+	fmt.Fprintln(tw, "| what\t| this run\t| first\t| goal\t| reached\t|")
 	fmt.Fprintln(tw, "|---\t|---\t|---\t|---\t|---\t|")
-	for _, x := range r.rows() {
-		held := "yes"
-		switch {
-		case x.first == "-":
-			held = ""
-		case !x.holds:
-			held = "no"
-		}
-		fmt.Fprintf(tw, "| %s\t| %s\t| %s\t| %s\t| %s\t|\n", x.what, x.figure, x.first, x.goal, held)
+	for _, x := range r.rows {
+		fmt.Fprintf(tw, "| %s\t| %s\t| %s\t| %s\t| %s\t|\n", x.what, x.figure, x.target.bounds(x.target.first), x.target.bounds(x.target.goal), x.reached())
 	}
 	return tw.Flush()
-}
-
-func machine() string {
-	return fmt.Sprintf("%s, %d cores, %s, kernel %s", cpuModel(), runtime.NumCPU(), memory(), kernel())
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown processor"
-	}
-	for line := range strings.Lines(string(b)) {
-		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-			return strings.TrimSpace(v)
-		}
-	}
-	return "unknown processor"
-}
-
-func memory() string {
-	kib, err := procField("/proc/meminfo", "MemTotal:", 1024)
-	if err != nil {
-		return "unknown memory"
-	}
-	return fmt.Sprintf("%d GiB", (kib+1<<29)>>30)
-}
-
-func kernel() string {
-	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(b))
 }

@@ -13,14 +13,34 @@ import (
 	"time"
 )
 
-// sizes is how much each part of a run does.
+// sizes is how much each part of a run does: events or deliveries of one leg, and legs of
+// each side that count.
 type sizes struct {
-	flood, rate, isolation, ndjson, backlog, kills int
-	overhead, rounds                               int // deliveries of a leg, legs of each side
-	burst, fanout, fair, fairHooks                 int
-	lanes                                          int  // webhooks that the backlog waits for
-	drain                                          bool // deliver the backlog at the end
-	idle                                           time.Duration
+	rounds                    int // legs where a leg is short
+	legs                      int // legs where a leg is long
+	pairs                     int // legs beside a neighbour
+	bare, floor, flood, steep int // steep: of the webhook beside a bad neighbour
+	rate, burst               int
+	accepted, streamed        int // NDJSON, without and with deliveries
+	fanout, fair, fairHooks   int
+	backlog, lanes            int  // deliveries that wait, for how many webhooks
+	drain                     bool // deliver the backlog at the end
+	kills                     int
+	overhead, overheadRounds  int
+	idle                      time.Duration
+}
+
+func fullSizes() sizes {
+	return sizes{rounds: 5, legs: 3, pairs: 9, bare: 20000, floor: 20000, flood: 30000, steep: 8000, rate: 4000, burst: 1000,
+		accepted: 200000, streamed: 60000, fanout: 20000, fair: 50000, fairHooks: 1000, backlog: 1000000, kills: 5,
+		overhead: 40000, overheadRounds: 5, idle: 20 * time.Second}
+}
+
+// quickSizes shows that everything runs.
+func quickSizes() sizes {
+	return sizes{rounds: 2, legs: 1, pairs: 2, bare: 2000, floor: 2000, flood: 3000, steep: 1500, rate: 500, burst: 200,
+		accepted: 20000, streamed: 6000, fanout: 2000, fair: 5000, fairHooks: 100, backlog: 50000, kills: 2,
+		overhead: 4000, overheadRounds: 2, idle: 3 * time.Second}
 }
 
 var (
@@ -42,11 +62,9 @@ func runAll(args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	n := sizes{flood: 40000, rate: 6000, isolation: 30000, ndjson: 200000, backlog: 1000000, kills: 5,
-		overhead: 40000, rounds: 9, burst: 3000, fanout: 40000, fair: 100000, fairHooks: 1000, idle: 20 * time.Second}
+	n := fullSizes()
 	if *quick {
-		n = sizes{flood: 4000, rate: 1000, isolation: 3000, ndjson: 20000, backlog: 50000, kills: 2,
-			overhead: 4000, rounds: 2, burst: 400, fanout: 4000, fair: 5000, fairHooks: 100, idle: 3 * time.Second}
+		n = quickSizes()
 	}
 	if *lanes < 1 || *lanes > 10000 || *backlog < 0 || *soak < 0 {
 		return errors.New("--lanes takes 1 to 10000, --backlog and --soak nothing negative")
@@ -63,20 +81,15 @@ func runAll(args []string) error {
 		return err
 	}
 	defer os.RemoveAll(l.dir)
-	if err := l.startReceiver(); err != nil {
-		return err
-	}
-	defer l.stopReceiver()
-	if err := l.writeConfig(); err != nil {
-		return err
-	}
 	if *soak > 0 {
-		return runSoak(l, *soak)
+		return l.withReceiver(func() error { return runSoak(l, *soak) })
 	}
-	r, err := runParts(l, n, *only)
-	if err != nil {
+	r := &report{}
+	before := readProcessors()
+	if err := l.withReceiver(func() error { return runParts(l, n, *only, r) }); err != nil {
 		return err
 	}
+	r.others = before.othersUntil(readProcessors())
 	if *record != "" {
 		if err := r.record(*record); err != nil {
 			return err
@@ -86,18 +99,17 @@ func runAll(args []string) error {
 }
 
 // runParts runs the parts that only names, or all.
-func runParts(l *lab, n sizes, only string) (*report, error) {
-	r := &report{}
+func runParts(l *lab, n sizes, only string, r *report) error {
 	for _, part := range parts() {
 		if only != "" && !strings.Contains(","+only+",", ","+part.name+",") {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s\n", part.name)
 		if err := part.run(l, n, r); err != nil {
-			return r, fmt.Errorf("%s: %w", part.name, err)
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // part is one measurement of a run.
@@ -110,15 +122,16 @@ func parts() []part {
 	return []part{
 		{"idle", "memory and processor time of a daemon with nothing to do", measureIdle},
 		{"flood", "acks and deliveries flat out at 16 connections, against the two floors", measureFlood},
+		{"tls", "the same over TLS, against the bare client over TLS", measureTLS},
 		{"rate", "end to end time at 500 events/s", measureRate},
 		{"ndjson", "streams of 4 clients, with and without deliveries", measureNDJSON},
-		{"isolation", "a healthy webhook beside one that is slow, refuses, resets, drips, or is a crashing plugin", measureIsolation},
+		{"isolation", "a webhook beside one that is slow, refuses, resets, drips, or is a crashing plugin", measureIsolation},
 		{"fair", "1,000 webhooks under equal load, then beside one more that is flooded", measureFair},
 		{"burst", "acks of a sender of 200 events/s, alone and beside a flood on another helper", measureBurst},
 		{"fanout", "one event to 100 webhooks against 100 events to one", measureFanout},
-		{"overhead", "a plugin against a sink in the same process", measureOverhead},
 		{"kill", "kill -9 under flood: what is lost, what comes twice", measureKill},
 		{"backlog", "the rate beside a million pending deliveries, and the start with them", measureBacklog},
+		{"overhead", "a plugin against a sink in the same process", measureOverhead},
 	}
 }
 
@@ -199,10 +212,4 @@ func settled(s streamStats, acked int64) error {
 		return fmt.Errorf("%w: %d of %d", errLost, acked-s.Unique, acked)
 	}
 	return nil
-}
-
-// perSecond is deliveries over the time from the first send to the last first
-// arrival.
-func perSecond(s streamStats, startUs int64) float64 {
-	return float64(s.Unique) / (float64(s.Last-startUs) / 1e6)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,58 +47,39 @@ func measureFair(l *lab, n sizes, r *report) error {
 	}
 	fmt.Fprintf(&b, "  flooded:\n    secret: %s\n    webhooks: {main: {url: \"http://%s/ok/flooded\"}}\n", l.secret, l.recvAddr)
 	return l.with("", b.String(), func() error {
-		least, median, most, err := l.fairShares(n)
+		if err := l.fresh(); err != nil {
+			return err
+		}
+		defer l.stopDaemon(syscall.SIGKILL)
+		if err := l.warmAll(n.fairHooks); err != nil {
+			return err
+		}
+		var least, middle, top []float64
+		for range n.legs {
+			a, b, c, err := l.fairShares(n)
+			if err != nil {
+				return err
+			}
+			least, middle, top = append(least, a), append(middle, b), append(top, c)
+		}
+		alone := l.floodLeg(fairStreams, 1, "-n", strconv.Itoa(n.fair/20), "-rate", "500", "-c", "16", "-helper", "fair", "-spread", strconv.Itoa(n.fairHooks))
+		legs, err := alternate(n.legs, alone, l.besideFlooded(n, alone))
 		if err != nil {
 			return err
 		}
-		alone, err := l.fairLatency(n, false)
-		if err != nil {
-			return err
-		}
-		flooded, err := l.fairLatency(n, true)
-		if err != nil {
-			return err
-		}
-		ms := func(us int64) string { return fmt.Sprintf("%.1f", float64(us)/1000) }
-		r.more = append(r.more,
-			row{fmt.Sprintf("share of each of %d webhooks at half time, least / median / most", n.fairHooks), fmt.Sprintf("%.2f / %.2f / %.2f", least, median, most), "-", "-", true},
-			row{"end to end p50 / p99 of them at 500/s in all, ms", ms(alone.P50) + " / " + ms(alone.P99), "-", "-", true},
-			row{"  beside one more that is flooded, ms", ms(flooded.P50) + " / " + ms(flooded.P99), "-", "-", true})
+		r.heading(fmt.Sprintf("%d webhooks, median of %d legs", n.fairHooks, n.legs))
+		r.tell("share of each at half time, least / median / most", "%.2f / %.2f / %.2f", median(least), median(middle), median(top))
+		r.tell("end to end p50 / p99 of them at 500/s in all, ms", "%.1f / %.1f", medianOf(legs[0], e2eP50), medianOf(legs[0], e2eP99))
+		r.tell("  beside one more that is flooded, ms", "%.1f / %.1f", medianOf(legs[1], e2eP50), medianOf(legs[1], e2eP99))
 		return nil
 	})
 }
 
-func (l *lab) groupOf(prefix string) (g groupStats, err error) {
-	err = l.control("/_group?"+prefix, nil, &g)
-	return g, err
-}
-
-// waitGroup waits until the streams have want unique events between them.
-func (l *lab) waitGroup(prefix string, want int64) (groupStats, error) {
-	last, lastN := time.Now(), int64(-1)
-	for {
-		g, err := l.groupOf(prefix)
-		switch {
-		case err != nil:
-			return g, err
-		case g.BadSig > 0:
-			return g, fmt.Errorf("%w: %d", errBadSig, g.BadSig)
-		case g.Unique >= want:
-			return g, nil
-		case g.Unique != lastN:
-			lastN, last = g.Unique, time.Now()
-		case time.Since(last) > 10*time.Second:
-			return g, fmt.Errorf("%w: %d of %d", errLost, want-g.Unique, want)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
+// fairShares gives all webhooks the same number of events and looks when half has arrived.
 func (l *lab) fairShares(n sizes) (least, median, most float64, err error) {
-	if err := l.fresh(); err != nil {
+	if err := l.control("/_reset", nil, new(any)); err != nil {
 		return 0, 0, 0, err
 	}
-	defer l.stopDaemon(syscall.SIGKILL)
 	type answer struct {
 		r   loadResult
 		err error
@@ -116,87 +99,44 @@ func (l *lab) fairShares(n sizes) (least, median, most float64, err error) {
 	return least, median, most, err
 }
 
-func (l *lab) fairLatency(n sizes, flooded bool) (summary, error) {
-	if err := l.fresh(); err != nil {
-		return summary{}, err
-	}
-	defer l.stopDaemon(syscall.SIGKILL)
-	if err := l.warmAll(n.fairHooks); err != nil {
-		return summary{}, err
-	}
-	done := make(chan error, 1)
-	if flooded {
+// besideFlooded runs a leg while one more webhook has more to do than it can, and then
+// discards what is left of that.
+func (l *lab) besideFlooded(n sizes, measured side) side {
+	return func() (leg, error) {
+		done := make(chan error, 1)
 		go func() {
-			_, err := l.load("-n", strconv.Itoa(n.fair), "-c", "4", "-ndjson", "-helper", "flooded")
+			_, err := l.load("-n", strconv.Itoa(2*n.fair), "-c", "4", "-ndjson", "-helper", "flooded")
 			done <- err
 		}()
-	} else {
-		done <- nil
+		out, err := measured()
+		return out, cmp.Or(errors.Join(err, <-done), l.discard("flooded.main"))
 	}
-	load, err := l.load("-n", strconv.Itoa(n.fair/20), "-rate", "500", "-c", "16", "-helper", "fair", "-spread", strconv.Itoa(n.fairHooks))
-	if err := errors.Join(err, <-done); err != nil {
-		return summary{}, err
-	}
-	g, err := l.waitGroup(fairStreams, load.Acked)
-	return g.E2E, err
 }
 
 // warmAll sends each of the webhooks an event, so that it has a connection.
 func (l *lab) warmAll(hooks int) error {
-	r, err := l.load("-n", strconv.Itoa(hooks), "-c", "16", "-helper", "fair", "-spread", strconv.Itoa(hooks))
-	if err != nil {
-		return err
-	}
-	if _, err := l.waitGroup(fairStreams, r.Acked); err != nil {
-		return err
-	}
-	return l.control("/_reset", nil, new(any))
+	_, err := l.floodLeg(fairStreams, 1, "-n", strconv.Itoa(hooks), "-c", "16", "-helper", "fair", "-spread", strconv.Itoa(hooks))()
+	return err
 }
 
 // measureBurst sends 200 events a second to one helper, alone and while another helper
 // is flooded.
 func measureBurst(l *lab, n sizes, r *report) error {
 	return l.with("", fmt.Sprintf("  neighbour:\n    secret: %s\n    webhooks: {main: {url: \"http://%s/ok/neighbour\", concurrency: 64}}\n", l.secret, l.recvAddr), func() error {
-		alone, err := l.steadyAcks(n, false)
+		if err := l.warmed(); err != nil {
+			return err
+		}
+		defer l.stopDaemon(syscall.SIGKILL)
+		steady := l.floodLeg(mainStream, 1, "-n", strconv.Itoa(n.burst), "-rate", "200", "-c", "4")
+		legs, err := alternate(n.legs, steady, l.beside(500*time.Millisecond, steady, "-c", "16", "-helper", "neighbour"))
 		if err != nil {
 			return err
 		}
-		beside, err := l.steadyAcks(n, true)
-		if err != nil {
-			return err
-		}
-		ms := func(us int64) string { return fmt.Sprintf("%.2f", float64(us)/1000) }
-		r.more = append(r.more,
-			row{"ack p50 / p99 of a sender of 200/s, alone, ms", ms(alone.P50) + " / " + ms(alone.P99), "-", "-", true},
-			row{"  beside a flood on another helper, ms", ms(beside.P50) + " / " + ms(beside.P99), "-", "-", true})
+		r.heading(fmt.Sprintf("A burst on one helper, median of %d legs", n.legs))
+		r.tell("ack p50 / p99 of a sender of 200/s, alone, ms", "%.2f / %.2f", medianOf(legs[0], ackP50), medianOf(legs[0], ackP99))
+		r.tell("  beside 16 connections that flood another helper, ms", "%.2f / %.2f", medianOf(legs[1], ackP50), medianOf(legs[1], ackP99))
 		return nil
 	})
-}
-
-func (l *lab) steadyAcks(n sizes, flood bool) (summary, error) {
-	if err := l.fresh(); err != nil {
-		return summary{}, err
-	}
-	defer l.stopDaemon(syscall.SIGKILL)
-	if err := l.warm(); err != nil {
-		return summary{}, err
-	}
-	done := make(chan error, 1)
-	if flood {
-		go func() { // longer than the measured sender, and stopped by the clock
-			_, err := l.load("-n", "100000000", "-c", "16", "-helper", "neighbour", "-max", (time.Duration(n.burst)*5*time.Millisecond + time.Second).String())
-			done <- err
-		}()
-		time.Sleep(500 * time.Millisecond)
-	} else {
-		done <- nil
-	}
-	load, err := l.load("-n", strconv.Itoa(n.burst), "-rate", "200", "-c", "4")
-	if err := errors.Join(err, <-done); err != nil {
-		return summary{}, err
-	}
-	s, err := l.waitFor(load.Acked, 10*time.Second)
-	return load.Ack, errors.Join(err, settled(s, load.Acked))
 }
 
 const (
@@ -204,7 +144,7 @@ const (
 	fanWebhooks = 100
 )
 
-// measureFanout delivers the same number of requests twice: one event to 100 webhooks,
+// measureFanout makes the same number of deliveries in two ways: one event to 100 webhooks,
 // and 100 events to one.
 func measureFanout(l *lab, n sizes, r *report) error {
 	var b strings.Builder
@@ -214,45 +154,22 @@ func measureFanout(l *lab, n sizes, r *report) error {
 		fmt.Fprintf(&b, "      %s: {url: \"http://%s/ok/%s\", concurrency: 1}\n", name, l.recvAddr, name)
 	}
 	return l.with("", b.String(), func() error {
-		one, err := l.cost(n.fanout, "bench", 1, mainStream)
+		if err := l.warmed(); err != nil {
+			return err
+		}
+		defer l.stopDaemon(syscall.SIGKILL)
+		fan := l.floodLeg(fanStreams, fanWebhooks, "-n", strconv.Itoa(n.fanout/fanWebhooks), "-c", "16", "-helper", "fan")
+		legs, err := alternate(n.legs, fan, l.flood(n.fanout))
 		if err != nil {
 			return err
 		}
-		fan, err := l.cost(n.fanout/fanWebhooks, "fan", fanWebhooks, fanStreams)
-		if err != nil {
-			return err
-		}
-		ratio := float64(fan.cpu) / float64(max(1, one.cpu))
-		deliveries := int64(n.fanout)
-		r.more = append(r.more,
-			row{"processor time a delivery, one event to 100 / 100 to one, µs", fmt.Sprintf("%.0f / %.0f", float64(fan.cpu.Microseconds())/float64(deliveries), float64(one.cpu.Microseconds())/float64(deliveries)), "-", "-", true},
-			row{"  divided", fmt.Sprintf("%.2f", ratio), "-", "0.5", true},
-			row{"  bytes written a delivery", fmt.Sprintf("%d / %d", fan.written/deliveries, one.written/deliveries), "-", "-", true})
+		cost := func(x leg) float64 { return micros(float64(x.cpu) / float64(n.fanout)) }
+		wrote := func(x leg) float64 { return float64(x.written) / float64(n.fanout) }
+		r.heading(fmt.Sprintf("One event to 100 webhooks ÷ 100 events to one, median of %d legs", n.legs))
+		r.tell("processor time a delivery, µs", "%.0f / %.0f", medianOf(legs[0], cost), medianOf(legs[1], cost))
+		ratio := ratios(each(legs[0], cost), each(legs[1], cost))
+		r.add("  divided; highest", "%.2f; %.2f", most("", math.NaN(), 0.5), ratio.median, ratio.highest)
+		r.tell("bytes written a delivery", "%.0f / %.0f", medianOf(legs[0], wrote), medianOf(legs[1], wrote))
 		return nil
 	})
-}
-
-// cost is what the daemon uses for events with so many deliveries each.
-func (l *lab) cost(events int, helper string, each int64, streams string) (u usage, err error) {
-	if err := l.fresh(); err != nil {
-		return u, err
-	}
-	defer l.stopDaemon(syscall.SIGKILL)
-	if err := l.warm(); err != nil {
-		return u, err
-	}
-	before, err := l.usage()
-	if err != nil {
-		return u, err
-	}
-	load, err := l.load("-n", strconv.Itoa(events), "-c", "16", "-helper", helper)
-	if err != nil {
-		return u, err
-	}
-	if _, err := l.waitGroup(streams, load.Acked*each); err != nil {
-		return u, err
-	}
-	time.Sleep(300 * time.Millisecond) // the last completions are committed within 10 ms
-	after, err := l.usage()
-	return usage{cpu: after.cpu - before.cpu, written: after.written - before.written}, err
 }

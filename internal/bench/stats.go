@@ -20,3 +20,30 @@ func summarise(v []int64) summary {
 	at := func(q float64) int64 { return v[min(len(v)-1, int(q*float64(len(v))))] }
 	return summary{len(v), at(.50), at(.90), at(.99), v[len(v)-1]}
 }
+
+// median is the value in the middle, the mean of the two there when their number is even.
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// compared is what one side of a comparison reached of the other, round by round.
+type compared struct{ median, lowest, highest float64 }
+
+// ratios divides round by round, so that what slows the machine down for longer than a
+// round slows both. A round in which the other side has nothing is left out.
+func ratios(of, by []float64) compared {
+	var r []float64
+	for i := range min(len(of), len(by)) {
+		if by[i] > 0 {
+			r = append(r, of[i]/by[i])
+		}
+	}
+	if len(r) == 0 {
+		return compared{}
+	}
+	return compared{median(r), slices.Min(r), slices.Max(r)}
+}

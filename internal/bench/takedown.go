@@ -88,29 +88,3 @@ func (st *stream) window() summary {
 	st.mu.Unlock()
 	return summarise(v)
 }
-
-// groupStats is all streams whose path begins alike.
-type groupStats struct {
-	Unique, BadSig int64
-	Shares         []int64 // unique deliveries of each stream
-	E2E            summary // of all together
-}
-
-func (s *receiver) group(prefix string) (g groupStats) {
-	var latency []int64
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for p, st := range s.streams {
-		if len(p) < len(prefix) || p[:len(prefix)] != prefix {
-			continue
-		}
-		st.mu.Lock()
-		g.BadSig += st.badSig
-		g.Shares = append(g.Shares, int64(len(st.latency)))
-		latency = append(latency, st.latency...)
-		st.mu.Unlock()
-	}
-	g.Unique = int64(len(latency))
-	g.E2E = summarise(latency)
-	return g
-}

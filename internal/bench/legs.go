@@ -1,0 +1,156 @@
+package main
+
+import (
+	"os/exec"
+	"strconv"
+	"time"
+)
+
+// leg is what one flood, or one run of a floor, reached. What it did not measure is zero.
+type leg struct {
+	rate    float64 // deliveries/s, from the first send to the last first arrival; of the log floor acks/s
+	acks    float64 // acks/s
+	ack     summary
+	e2e     summary
+	cpu     time.Duration // of the daemon
+	written int64         // bytes that the daemon caused to be written to disk
+	events  int64
+}
+
+func (l leg) perEvent() float64 { return float64(l.cpu) / float64(max(1, l.events)) }
+
+// side is one of the things that are compared.
+type side func() (leg, error)
+
+// alternate lets each side run in turns, so many rounds after one that does not count.
+// Every second round goes backwards, so that a machine that becomes slower favours nobody.
+// What it returns is by side, then by round.
+func alternate(rounds int, sides ...side) ([][]leg, error) {
+	out := make([][]leg, len(sides))
+	for round := range rounds + 1 {
+		for i := range sides {
+			if round%2 == 1 {
+				i = len(sides) - 1 - i
+			}
+			l, err := sides[i]()
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				out[i] = append(out[i], l)
+			}
+		}
+	}
+	return out, nil
+}
+
+// each is one figure of every leg.
+func each(legs []leg, of func(leg) float64) (v []float64) {
+	for _, l := range legs {
+		v = append(v, of(l))
+	}
+	return v
+}
+
+func rates(legs []leg) []float64 { return each(legs, func(l leg) float64 { return l.rate }) }
+
+// cpus is processor time of the daemon for an event, in nanoseconds.
+func cpus(legs []leg) []float64 { return each(legs, leg.perEvent) }
+
+// Percentiles of the legs in milliseconds.
+func ackP50(l leg) float64 { return float64(l.ack.P50) / 1000 }
+func ackP99(l leg) float64 { return float64(l.ack.P99) / 1000 }
+func e2eP50(l leg) float64 { return float64(l.e2e.P50) / 1000 }
+func e2eP99(l leg) float64 { return float64(l.e2e.P99) / 1000 }
+
+// medianOf is the median over the legs.
+func medianOf(legs []leg, of func(leg) float64) float64 { return median(each(legs, of)) }
+
+// bareLeg is a run of the bare client.
+func (l *lab) bareLeg(args ...string) side {
+	return func() (leg, error) {
+		r, err := l.bare(args...)
+		return leg{rate: r.PerSecond, e2e: r.RTT}, err
+	}
+}
+
+// floorLeg is a run of the log floor.
+func (l *lab) floorLeg(n int) side {
+	return func() (leg, error) {
+		r, err := l.walFloor(n)
+		return leg{rate: r.PerSecond, ack: r.Ack}, err
+	}
+}
+
+// floodLeg sends events and waits until each has made so many deliveries to the streams
+// whose path begins with streams.
+func (l *lab) floodLeg(streams string, deliveries int64, args ...string) side {
+	return func() (leg, error) {
+		if err := l.control("/_reset", nil, new(any)); err != nil {
+			return leg{}, err
+		}
+		before, err := l.usage()
+		if err != nil {
+			return leg{}, err
+		}
+		load, err := l.load(args...)
+		if err != nil {
+			return leg{}, err
+		}
+		g, err := l.waitGroup(streams, load.Acked*deliveries)
+		if err != nil {
+			return leg{}, err
+		}
+		time.Sleep(300 * time.Millisecond) // the last completions are committed within 10 ms
+		after, err := l.usage()
+		return leg{rate: perSecond(g, load.StartUs), acks: load.PerSecond, ack: load.Ack, e2e: g.E2E, events: load.Acked,
+			cpu: after.cpu - before.cpu, written: after.written - before.written}, err
+	}
+}
+
+// flood is n events from 16 connections to the webhook of the measured deliveries.
+func (l *lab) flood(n int) side {
+	return l.floodLeg(mainStream, 1, "-n", strconv.Itoa(n), "-c", "16")
+}
+
+// background is a sender that goes on until it is stopped.
+type background struct {
+	cmd  *exec.Cmd
+	stop func() error
+}
+
+// sendOn starts a sender beside what is measured. stop ends it and waits for it; every one
+// has to be stopped.
+func (l *lab) sendOn(args ...string) (*background, error) {
+	cmd, err := command(append([]string{"load", "-socket", l.socket(), "-until-eof", "-n", "99999999", "-max", "10m"}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &background{cmd: cmd, stop: func() error {
+		_ = in.Close() // that is the sign to stop
+		return cmd.Wait()
+	}}, nil
+}
+
+// beside runs a side while a sender goes on.
+func (l *lab) beside(lead time.Duration, measured side, args ...string) side {
+	return func() (leg, error) {
+		b, err := l.sendOn(args...)
+		if err != nil {
+			return leg{}, err
+		}
+		time.Sleep(lead)
+		out, err := measured()
+		if failed := b.stop(); err == nil {
+			err = failed
+		}
+		return out, err
+	}
+}
