@@ -84,7 +84,7 @@ var imports = map[string][]string{
 	"internal/id":            {},
 	"internal/suggest":       {},
 
-	"internal/bench":          {"internal/bench/overhead", "sinks"},
+	"internal/bench":          {"internal/bench/overhead", "internal/queue", "sinks"},
 	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},
 
 	"internal/disktest":    {"internal/testhost"},

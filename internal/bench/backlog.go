@@ -68,7 +68,7 @@ func besideBacklog(flat, tall *lab, n sizes, r *report) error {
 	var resting resting
 	peak := tall.watchPeak()
 	legs, err := alternate(n.rounds, resting.beside(flat, tall.untilRest(tall.flood(n.flood))), resting.beside(tall, flat.untilRest(flat.flood(n.flood))))
-	p.Anonymous = peak()
+	p.Anonymous = peak().anonymous
 	if err != nil {
 		return err
 	}

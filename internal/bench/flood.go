@@ -69,7 +69,7 @@ func measureFlood(l *lab, n sizes, r *report) error {
 	r.compare("  divided by the bare client; lowest", least("", 0.25, 0.4), ratios(rates(flood), rates(bare)))
 	r.add("processor time per event, daemon only", "%.0f µs", most(" µs", 200, 80), micros(median(cpus(flood))))
 	r.add("bytes written per event, history included, of all legs", "%.0f", most("", 6144, 2048), float64(written)/float64(max(1, events)))
-	r.add("anonymous memory, peak", "%.0f MiB", most(" MiB", 128, 96), mib(top))
+	r.add("anonymous memory, peak", "%.0f MiB", most(" MiB", 128, 96), mib(top.anonymous))
 	return nil
 }
 

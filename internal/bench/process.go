@@ -264,14 +264,20 @@ func procField(path, key string, unit int64) (int64, error) {
 	return 0, fmt.Errorf("%s has no %s", path, key)
 }
 
-// watchPeak samples the daemon's anonymous memory until stop is called.
-func (l *lab) watchPeak() (stop func() int64) {
-	quit, peak := make(chan struct{}), make(chan int64)
+// peaks is the most that the daemon had at a time.
+type peaks struct{ anonymous, files int64 }
+
+// watchPeak samples the daemon's anonymous memory and its descriptors until stop is called.
+func (l *lab) watchPeak() (stop func() peaks) {
+	quit, peak := make(chan struct{}), make(chan peaks)
 	go func() {
-		var top int64
+		var top peaks
 		for {
 			if u, err := l.usage(); err == nil {
-				top = max(top, u.anonymous)
+				top.anonymous = max(top.anonymous, u.anonymous)
+			}
+			if fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", l.daemon.Process.Pid)); err == nil {
+				top.files = max(top.files, int64(len(fds)))
 			}
 			select {
 			case <-quit:
@@ -281,7 +287,7 @@ func (l *lab) watchPeak() (stop func() int64) {
 			}
 		}
 	}()
-	return func() int64 { close(quit); return <-peak }
+	return func() peaks { close(quit); return <-peak }
 }
 
 // with runs a part, which starts its daemon itself, under a configuration with more in it.
