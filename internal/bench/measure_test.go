@@ -86,7 +86,7 @@ func TestThePlotShowsEveryRecordedBacklog(t *testing.T) {
 	dir := t.TempDir()
 	var args []string
 	for name, p := range map[string]*backlogPoint{
-		"one":  {Pending: 1e6, Webhooks: 1, Rate: .93, Anonymous: 161 << 20},
+		"one":  {Pending: 1e6, Webhooks: 1, Rate: .93, Lowest: .8, Anonymous: 161 << 20},
 		"ten":  {Pending: 1e7, Webhooks: 1000, Rate: .88, Anonymous: 190 << 20},
 		"none": nil,
 	} {
@@ -113,12 +113,12 @@ func TestThePlotShowsEveryRecordedBacklog(t *testing.T) {
 		t.Errorf("%d circles", circles)
 	}
 	all := strings.Join(words, " ")
-	for _, want := range []string{"1 M", "10 M", "goal 0.9", "goal 160", "10000000 pending, 1000 webhooks: 190", "1000000 pending, 1 webhooks: 0.9"} {
+	for _, want := range []string{"1 M", "10 M", "the goal with 10 M, 0.90", "the goal with 10 M, 160", "10000000 pending, 1000 webhooks: 190", "1000000 pending, 1 webhooks: 0.93"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %q in %s", want, all)
 		}
 	}
-	for _, want := range []string{"prefers-color-scheme: dark", `class="dot-many"`} {
+	for _, want := range []string{"prefers-color-scheme: dark", `class="dot-many"`, `<line class="one"`} {
 		if !bytes.Contains(svg, []byte(want)) {
 			t.Errorf("no %q", want)
 		}

@@ -90,6 +90,7 @@ type tick struct {
 
 type mark struct {
 	X, Y  float64
+	Low   float64 // the end of a line down to the lowest leg; Y when there is none
 	Many  bool // many webhooks share the backlog
 	Title string
 }
@@ -112,8 +113,8 @@ func plot(w io.Writer, points []backlogPoint) error {
 	points = slices.Clone(points)
 	slices.SortStableFunc(points, func(a, b backlogPoint) int { return cmp.Compare(a.Pending, b.Pending) })
 	panels := []panel{
-		newPanel(0, "Rate beside a backlog ÷ rate with none", points, func(p backlogPoint) float64 { return p.Rate }, 0.9, "%.1f"),
-		newPanel(panelWidth, "Anonymous memory, MiB", points, func(p backlogPoint) float64 { return float64(p.Anonymous >> 20) }, 160, "%.0f"),
+		newPanel(0, "Rate beside a backlog ÷ rate with none", points, func(p backlogPoint) (at, low float64) { return p.Rate, cmp.Or(p.Lowest, p.Rate) }, 0.9, "%.2f"),
+		newPanel(panelWidth, "Anonymous memory, MiB", points, func(p backlogPoint) (at, low float64) { return mib(p.Anonymous), mib(p.Anonymous) }, 160, "%.0f"),
 	}
 	t, err := template.New("plot").Parse(plotSVG)
 	if err != nil {
@@ -136,12 +137,13 @@ func ceiling(v float64) float64 {
 	return unit * 10
 }
 
-func newPanel(offset int, title string, points []backlogPoint, of func(backlogPoint) float64, goal float64, format string) panel {
+func newPanel(offset int, title string, points []backlogPoint, of func(backlogPoint) (at, low float64), goal float64, format string) panel {
 	p := panel{Offset: offset, Title: title, Left: plotLeft, Right: plotRight, Top: plotTop, Bottom: plotBottom}
 	top := goal
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, b := range points {
-		top = max(top, of(b))
+		v, _ := of(b)
+		top = max(top, v)
 		at := math.Log10(float64(max(1, b.Pending)))
 		low, high = min(low, math.Floor(at)), max(high, math.Ceil(at))
 	}
@@ -161,7 +163,8 @@ func newPanel(offset int, title string, points []backlogPoint, of func(backlogPo
 		p.Y = append(p.Y, tick{y(v), fmt.Sprintf(format, v)})
 	}
 	for _, b := range points {
-		m := mark{x(b.Pending), y(of(b)), b.Webhooks > 1, fmt.Sprintf("%d pending, %d webhooks: "+format, b.Pending, max(1, b.Webhooks), of(b))}
+		v, least := of(b)
+		m := mark{x(b.Pending), y(v), y(least), b.Webhooks > 1, fmt.Sprintf("%d pending, %d webhooks: "+format, b.Pending, max(1, b.Webhooks), v)}
 		p.Marks = append(p.Marks, m)
 		line := &p.One
 		if m.Many {
@@ -169,7 +172,7 @@ func newPanel(offset int, title string, points []backlogPoint, of func(backlogPo
 		}
 		*line += fmt.Sprintf("%.1f,%.1f ", m.X, m.Y)
 	}
-	p.Goal, p.GoalLabel = y(goal), "goal "+fmt.Sprintf(format, goal)
+	p.Goal, p.GoalLabel = y(goal), fmt.Sprintf("dashed: the goal with 10 M, "+format, goal)
 	return p
 }
 
@@ -198,17 +201,20 @@ text { fill: var(--ink) }
 .dot-many { fill: var(--many) }
 </style>
 {{range .}}{{$p := .}}<g transform="translate({{.Offset}} 0)">
-<text x="{{.Left}}" y="25" font-size="14">{{.Title}}</text>
+<text x="{{.Left}}" y="20" font-size="14">{{.Title}}</text>
+<text x="{{.Left}}" y="38" font-size="11">{{.GoalLabel}}</text>
 {{range .Y}}<line class="grid" x1="{{$p.Left}}" x2="{{$p.Right}}" y1="{{printf "%.1f" .At}}" y2="{{printf "%.1f" .At}}"/>
 <text x="62" y="{{printf "%.1f" .At}}" dy="4" text-anchor="end">{{.Label}}</text>
 {{end}}{{range .X}}<text x="{{printf "%.1f" .At}}" y="270" text-anchor="middle">{{.Label}}</text>
 {{end}}<line class="goal" x1="{{.Left}}" x2="{{.Right}}" y1="{{printf "%.1f" .Goal}}" y2="{{printf "%.1f" .Goal}}"/>
-<text x="{{.Right}}" y="{{printf "%.1f" .Goal}}" dy="-4" text-anchor="end">{{.GoalLabel}}</text>
+<text x="{{.Left}}" y="{{printf "%.1f" .Goal}}" dx="4" dy="-4">{{.GoalLabel}}</text>
 {{with .One}}<polyline class="one" points="{{.}}"/>
 {{end}}{{with .Many}}<polyline class="many" points="{{.}}"/>
-{{end}}{{range .Marks}}<circle class="{{if .Many}}dot-many{{else}}dot-one{{end}}" cx="{{printf "%.1f" .X}}" cy="{{printf "%.1f" .Y}}" r="4"><title>{{.Title}}</title></circle>
+{{end}}{{range .Marks}}{{if ne .Y .Low}}<line class="{{if .Many}}many{{else}}one{{end}}" x1="{{printf "%.1f" .X}}" x2="{{printf "%.1f" .X}}" y1="{{printf "%.1f" .Y}}" y2="{{printf "%.1f" .Low}}"/>
+{{end}}<circle class="{{if .Many}}dot-many{{else}}dot-one{{end}}" cx="{{printf "%.1f" .X}}" cy="{{printf "%.1f" .Y}}" r="4"><title>{{.Title}}</title></circle>
 {{end}}</g>
 {{end}}<text x="70" y="295">deliveries pending, logarithmic</text>
+<text x="70" y="312">a bar reaches down to the lowest leg</text>
 <circle class="dot-one" cx="470" cy="291" r="4"/><text x="480" y="295">one webhook</text>
 <circle class="dot-many" cx="590" cy="291" r="4"/><text x="600" y="295">many webhooks</text>
 </svg>
