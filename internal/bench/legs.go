@@ -57,6 +57,17 @@ func rates(legs []leg) []float64 { return each(legs, func(l leg) float64 { retur
 // cpus is processor time of the daemon for an event, in nanoseconds.
 func cpus(legs []leg) []float64 { return each(legs, leg.perEvent) }
 
+// byVolume is the rate over all legs together. A median says nothing of what happens in few of
+// them, such as the merging of tables.
+func byVolume(legs []leg) float64 {
+	var events, seconds float64
+	for _, l := range legs {
+		events += float64(l.events)
+		seconds += float64(l.events) / l.rate
+	}
+	return events / seconds
+}
+
 // Percentiles of the legs in milliseconds.
 func ackP50(l leg) float64 { return float64(l.ack.P50) / 1000 }
 func ackP99(l leg) float64 { return float64(l.ack.P99) / 1000 }

@@ -41,6 +41,13 @@ func TestRoundsAreDividedOneByOne(t *testing.T) {
 	}
 }
 
+func TestByVolumeALegThatStallsCounts(t *testing.T) {
+	// 300 events in 1 + 1 + 8 seconds.
+	if got := byVolume([]leg{{rate: 100, events: 100}, {rate: 100, events: 100}, {rate: 12.5, events: 100}}); got != 30 {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestSidesTakeTurnsAndTheFirstRoundDoesNotCount(t *testing.T) {
 	var order strings.Builder
 	side := func(name string) side {
@@ -144,7 +151,7 @@ func TestTheTargetsOfABacklogDependOnItsSize(t *testing.T) {
 		{10000000, .89, 161, [2]string{"no", "no"}},
 	} {
 		rate, memory := (&backlogPoint{Pending: row.pending}).targets()
-		got := [2]string{markOf(rate, row.rate), markOf(memory, row.memory)}
+		got := [2]string{markOf(rate, row.rate, row.rate), markOf(memory, row.memory)}
 		if got != row.want {
 			t.Errorf("%d pending: %v, want %v", row.pending, got, row.want)
 		}

@@ -91,7 +91,7 @@ type tick struct {
 type mark struct {
 	X, Y  float64
 	Low   float64 // the end of a line down to the lowest leg; Y when there is none
-	Many  bool // many webhooks share the backlog
+	Many  bool    // many webhooks share the backlog
 	Title string
 }
 
@@ -207,7 +207,6 @@ text { fill: var(--ink) }
 <text x="62" y="{{printf "%.1f" .At}}" dy="4" text-anchor="end">{{.Label}}</text>
 {{end}}{{range .X}}<text x="{{printf "%.1f" .At}}" y="270" text-anchor="middle">{{.Label}}</text>
 {{end}}<line class="goal" x1="{{.Left}}" x2="{{.Right}}" y1="{{printf "%.1f" .Goal}}" y2="{{printf "%.1f" .Goal}}"/>
-<text x="{{.Left}}" y="{{printf "%.1f" .Goal}}" dx="4" dy="-4">{{.GoalLabel}}</text>
 {{with .One}}<polyline class="one" points="{{.}}"/>
 {{end}}{{with .Many}}<polyline class="many" points="{{.}}"/>
 {{end}}{{range .Marks}}{{if ne .Y .Low}}<line class="{{if .Many}}many{{else}}one{{end}}" x1="{{printf "%.1f" .X}}" x2="{{printf "%.1f" .X}}" y1="{{printf "%.1f" .Y}}" y2="{{printf "%.1f" .Low}}"/>

@@ -56,6 +56,11 @@ func most(unit string, first, goal float64) target {
 // mostOf is a target for two figures of which less is better, as a p50 and a p99.
 func mostOf(first, goal [2]float64) target { return target{first: first[:], goal: goal[:]} }
 
+// leastOf is a target for several figures of which more is better.
+func leastOf(first, goal []float64) target {
+	return target{first: first, goal: goal, atLeast: true}
+}
+
 func (t target) none() bool { return len(t.first)+len(t.goal) == 0 }
 
 // within says whether the figures hold bounds; none are held by nothing.

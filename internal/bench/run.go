@@ -19,6 +19,7 @@ type sizes struct {
 	rounds                    int // legs where a leg is short
 	legs                      int // legs where a leg is long
 	pairs                     int // legs beside a neighbour
+	tallPairs, tall           int // beside a backlog
 	bare, floor, flood, steep int // steep: of the webhook beside a bad neighbour
 	rate, burst               int
 	accepted, streamed        int // NDJSON, without and with deliveries
@@ -31,14 +32,14 @@ type sizes struct {
 }
 
 func fullSizes() sizes {
-	return sizes{rounds: 5, legs: 3, pairs: 9, bare: 20000, floor: 20000, flood: 30000, steep: 8000, rate: 4000, burst: 1000,
+	return sizes{rounds: 5, legs: 3, pairs: 9, tallPairs: 15, tall: 10000, bare: 20000, floor: 20000, flood: 30000, steep: 8000, rate: 4000, burst: 1000,
 		accepted: 200000, streamed: 60000, fanout: 20000, fair: 50000, fairHooks: 1000, backlog: 1000000, kills: 5,
 		overhead: 40000, overheadRounds: 5, idle: 20 * time.Second}
 }
 
 // quickSizes shows that everything runs.
 func quickSizes() sizes {
-	return sizes{rounds: 2, legs: 1, pairs: 2, bare: 2000, floor: 2000, flood: 3000, steep: 1500, rate: 500, burst: 200,
+	return sizes{rounds: 2, legs: 1, pairs: 2, tallPairs: 3, tall: 1000, bare: 2000, floor: 2000, flood: 3000, steep: 1500, rate: 500, burst: 200,
 		accepted: 20000, streamed: 6000, fanout: 2000, fair: 5000, fairHooks: 100, backlog: 50000, kills: 2,
 		overhead: 4000, overheadRounds: 2, idle: 3 * time.Second}
 }
