@@ -26,7 +26,7 @@ func plainReceiver(t testing.TB) string {
 
 // Under the race detector a sync.Pool drops entries at random.
 func TestADeliveryAllocatesLittle(t *testing.T) {
-	const most = 15
+	const most = 14
 	s := newSink(t, "http://"+plainReceiver(t)+"/hook", nil)
 	o := outbound()
 	got := testing.AllocsPerRun(1000, func() {

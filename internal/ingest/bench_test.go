@@ -30,7 +30,7 @@ func benchEvent(n int) string {
 	return fmt.Sprintf(`{"event":"entry.created","timestamp":"2025-01-15T14:32:00.000Z","helper":{"id":"h","name":"Daily Expenses","command":"/expenses"},"entry":{"id":"entry-%08d","data":{"amount":42.5,"category":"Food & Dining","description":"Team lunch at Olive Garden","date":"2025-01-15"},"created_at":"2025-01-15T14:32:00.000Z"},"user":{"id":"user-1"}}`, n)
 }
 
-func benchServer(b *testing.B) *served {
+func benchServer(b testing.TB) *served {
 	catalog := oneWebhook()
 	return serve(b, Options{Store: new(instantStore), Catalog: func() *Catalog { return catalog }})
 }
