@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTheMedianIsTheMiddleOrTheMeanOfTheTwoThere(t *testing.T) {
@@ -159,3 +160,11 @@ func TestTheTargetsOfABacklogDependOnItsSize(t *testing.T) {
 }
 
 func markOf(t target, v ...float64) string { return row{values: v, target: t}.reached() }
+
+func TestASenderThatWasStoppedSendsNothingMore(t *testing.T) {
+	l := &loader{socket: "missing", maxTime: time.Hour, pacer: pacer{n: 10, start: time.Now()}}
+	l.stopped.Store(true)
+	if lats, _ := l.connection(); len(lats) > 0 || l.errs.Load() > 0 {
+		t.Errorf("%d sent, %d errors", len(lats), l.errs.Load())
+	}
+}

@@ -5,8 +5,8 @@
 //
 // What it guarantees: every figure comes from the built daemon as an operator
 // runs it (default durability, signatures on, the receiver verifying each), the
-// floors are taken before and after each measurement, and every event is
-// accounted for; a run that loses one or sees a bad signature fails.
+// floors and whatever else is compared take turns with it, a ratio is the median of those of the
+// rounds, and every event is accounted for; a run that loses one or sees a bad signature fails.
 //
 // scripts/bench builds the daemon and calls "bench run". The other subcommands
 // are the programs of the benchmark, each in a process of its own so that the
