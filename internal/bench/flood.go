@@ -53,13 +53,14 @@ func measureFlood(l *lab, n sizes, r *report) error {
 	if err != nil {
 		return err
 	}
-	floor, flood, bare := legs[0], legs[1], legs[2]
-	acks := each(flood, func(l leg) float64 { return l.acks })
 	var written, events int64
-	for _, x := range flood {
+	for _, x := range legs[1] {
 		written, events = written+x.written, events+x.events
 	}
-	r.heading(fmt.Sprintf("Flat out, 16 connections, median of %d legs", n.rounds))
+	legs = undisturbed(legs)
+	floor, flood, bare := legs[0], legs[1], legs[2]
+	acks := each(flood, func(l leg) float64 { return l.acks })
+	r.heading("Flat out, 16 connections, " + rounds(legs, n.rounds))
 	r.tell("bare net/http client, 64 in flight", "%.0f/s", median(rates(bare)))
 	r.tell("log floor, 16 writers", "%.0f/s", median(rates(floor)))
 	r.tell("durable acks/s, deliveries running", "%.0f/s", median(acks))
@@ -83,15 +84,13 @@ func measureTLS(l *lab, n sizes, r *report) error {
 			return err
 		}
 		defer l.stopDaemon(syscall.SIGTERM)
-		bare := func() (leg, error) {
-			b, err := self[bareResult]("bare", "-url", "https://"+l.tlsAddr+"/ok/bare", "-ca", l.caFile, "-secret", l.secret, "-n", strconv.Itoa(n.bare))
-			return leg{rate: b.PerSecond}, err
-		}
+		bare := l.bareLeg("-n", strconv.Itoa(n.bare), "-url", "https://"+l.tlsAddr+"/ok/bare", "-ca", l.caFile)
 		legs, err := alternate(n.rounds, l.floodLeg(tlsStream, 1, "-n", strconv.Itoa(n.flood), "-c", "16", "-helper", "tls"), bare)
 		if err != nil {
 			return err
 		}
-		r.heading(fmt.Sprintf("Over TLS, flat out, median of %d legs", n.rounds))
+		legs = undisturbed(legs)
+		r.heading("Over TLS, flat out, " + rounds(legs, n.rounds))
 		r.tell("bare net/http client over TLS, 64 in flight", "%.0f/s", median(rates(legs[1])))
 		r.tell("delivered/s over TLS, everything fsynced", "%.0f/s", median(rates(legs[0])))
 		r.compare("  divided by the bare client over TLS; lowest", least("", math.NaN(), 0.45), ratios(rates(legs[0]), rates(legs[1])))
@@ -147,7 +146,8 @@ func measureNDJSON(l *lab, n sizes, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.heading(fmt.Sprintf("NDJSON, 4 clients, median of %d legs", n.rounds))
+	legs = undisturbed(legs)
+	r.heading("NDJSON, 4 clients, " + rounds(legs, n.rounds))
 	r.add("accepted/s, no delivery", "%.0f/s", least("", 40000, 100000), median(rates(accepted[0])))
 	r.tell("delivered/s, deliveries running", "%.0f/s", median(rates(legs[0])))
 	r.compare("  divided by the bare client; lowest", least("", 0.5, 0.75), ratios(rates(legs[0]), rates(legs[1])))

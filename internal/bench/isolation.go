@@ -58,15 +58,16 @@ func (l *lab) allNeighbours(n sizes, r *report) error {
 		return err
 	}
 	defer l.stopDaemon(syscall.SIGKILL)
-	r.heading(fmt.Sprintf("Beside a bad neighbour ÷ beside one that is well, 300 events/s each, median of %d pairs of legs", n.pairs))
+	r.heading("Beside a bad neighbour ÷ beside one that is well, 300 events/s each")
 	for _, bad := range neighbours() {
 		legs, err := alternate(n.pairs, l.besideNeighbour(n, bad[0]), l.besideNeighbour(n, "well"))
 		if err != nil {
 			return fmt.Errorf("beside %s: %w", bad[1], err)
 		}
+		legs = undisturbed(legs)
 		rate := ratios(rates(legs[0]), rates(legs[1]))
 		late := ratios(each(legs[0], e2eP99), each(legs[1], e2eP99))
-		r.add(bad[1]+": rate kept; lowest", "%.0f %%; %.0f %%", least(" %", 90, 95), 100*rate.median, 100*rate.lowest)
+		r.add(bad[1]+", "+rounds(legs, n.pairs)+": rate kept; lowest", "%.0f %%; %.0f %%", least(" %", 90, 95), 100*rate.median, 100*rate.lowest)
 		r.add("  end to end p99 divided; highest", "%.2f; %.2f", most("", math.NaN(), 1.2), late.median, late.highest)
 	}
 	return nil

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -15,6 +17,7 @@ type leg struct {
 	cpu     time.Duration // of the daemon
 	written int64         // bytes that the daemon caused to be written to disk
 	events  int64
+	others  float64 // share of the processors that something else had
 }
 
 func (l leg) perEvent() float64 { return float64(l.cpu) / float64(max(1, l.events)) }
@@ -42,6 +45,44 @@ func alternate(rounds int, sides ...side) ([][]leg, error) {
 		}
 	}
 	return out, nil
+}
+
+// The share of the processors that others may have in a leg of a round that counts, and how
+// many rounds count whatever they had.
+const (
+	disturbed   = 0.25
+	leastRounds = 3
+)
+
+// undisturbed leaves out the rounds in a leg of which other programs had more than a quarter of
+// the processors, so far as that leaves three; else it takes the three quietest. What the
+// legs themselves showed has no part in that.
+func undisturbed(legs [][]leg) [][]leg {
+	worst := make([]float64, len(legs[0]))
+	for _, side := range legs {
+		for i, l := range side {
+			worst[i] = max(worst[i], l.others)
+		}
+	}
+	sorted := slices.Sorted(slices.Values(worst))
+	limit := max(disturbed, sorted[min(leastRounds, len(sorted))-1])
+	out := make([][]leg, len(legs))
+	for n, side := range legs {
+		for i, l := range side {
+			if worst[i] <= limit {
+				out[n] = append(out[n], l)
+			}
+		}
+	}
+	return out
+}
+
+// rounds says in a heading how many count.
+func rounds(legs [][]leg, all int) string {
+	if len(legs[0]) == all {
+		return fmt.Sprintf("median of %d rounds", all)
+	}
+	return fmt.Sprintf("median of the %d quietest of %d rounds", len(legs[0]), all)
 }
 
 // each is one figure of every leg.
@@ -80,16 +121,18 @@ func medianOf(legs []leg, of func(leg) float64) float64 { return median(each(leg
 // bareLeg is a run of the bare client.
 func (l *lab) bareLeg(args ...string) side {
 	return func() (leg, error) {
+		before := l.processors()
 		r, err := l.bare(args...)
-		return leg{rate: r.PerSecond, e2e: r.RTT}, err
+		return leg{rate: r.PerSecond, e2e: r.RTT, others: before.othersUntil(l.processors())}, err
 	}
 }
 
 // floorLeg is a run of the log floor.
 func (l *lab) floorLeg(n int) side {
 	return func() (leg, error) {
+		before := l.processors()
 		r, err := l.walFloor(n)
-		return leg{rate: r.PerSecond, ack: r.Ack}, err
+		return leg{rate: r.PerSecond, ack: r.Ack, others: before.othersUntil(l.processors())}, err
 	}
 }
 
@@ -100,6 +143,7 @@ func (l *lab) floodLeg(streams string, deliveries int64, args ...string) side {
 		if err := l.control("/_reset", nil, new(any)); err != nil {
 			return leg{}, err
 		}
+		began := l.processors()
 		before, err := l.usage()
 		if err != nil {
 			return leg{}, err
@@ -115,7 +159,7 @@ func (l *lab) floodLeg(streams string, deliveries int64, args ...string) side {
 		time.Sleep(300 * time.Millisecond) // the last completions are committed within 10 ms
 		after, err := l.usage()
 		return leg{rate: perSecond(g, load.StartUs), acks: load.PerSecond, ack: load.Ack, e2e: g.E2E, events: load.Acked,
-			cpu: after.cpu - before.cpu, written: after.written - before.written}, err
+			cpu: after.cpu - before.cpu, written: after.written - before.written, others: began.othersUntil(l.processors())}, err
 	}
 }
 

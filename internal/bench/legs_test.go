@@ -42,6 +42,36 @@ func TestRoundsAreDividedOneByOne(t *testing.T) {
 	}
 }
 
+func TestDisturbedRoundsAreLeftOutAsFarAsThreeRemain(t *testing.T) {
+	side := func(others ...float64) (out []leg) {
+		for i, o := range others {
+			out = append(out, leg{rate: float64(i), others: o})
+		}
+		return out
+	}
+	for _, row := range []struct {
+		a, b []float64
+		want []float64
+	}{
+		{[]float64{.1, .25, 0, .1}, []float64{0, 0, 0, .1}, []float64{0, 1, 2, 3}},
+		{[]float64{.1, .3, 0, .1}, []float64{0, 0, 0, .1}, []float64{0, 2, 3}},
+		{[]float64{.1, 0, 0, .1}, []float64{0, 0, .9, .1}, []float64{0, 1, 3}},
+		{[]float64{.6, .5, .4, .3, .7}, []float64{0, 0, 0, 0, 0}, []float64{1, 2, 3}},
+		{[]float64{.6, .5}, []float64{0, 0}, []float64{0, 1}},
+	} {
+		legs := undisturbed([][]leg{side(row.a...), side(row.b...)})
+		if len(legs) != 2 || !slices.Equal(rates(legs[0]), row.want) || !slices.Equal(rates(legs[1]), row.want) {
+			t.Errorf("%v and %v: %v", row.a, row.b, legs)
+		}
+	}
+	if got := rounds([][]leg{side(0, 0, 0)}, 5); got != "median of the 3 quietest of 5 rounds" {
+		t.Error(got)
+	}
+	if got := rounds([][]leg{side(0, 0, 0)}, 3); got != "median of 3 rounds" {
+		t.Error(got)
+	}
+}
+
 func TestByVolumeALegThatStallsCounts(t *testing.T) {
 	// 300 events in 1 + 1 + 8 seconds.
 	if got := byVolume([]leg{{rate: 100, events: 100}, {rate: 100, events: 100}, {rate: 12.5, events: 100}}); got != 30 {

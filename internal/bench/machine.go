@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,6 +37,17 @@ func readProcessors() (p processors) {
 		var u syscall.Rusage
 		if syscall.Getrusage(who, &u) == nil {
 			p.own += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return p
+}
+
+// processors is the same with the daemon and the receiver, which have not ended, as own.
+func (l *lab) processors() processors {
+	p := readProcessors()
+	for _, c := range []*exec.Cmd{l.daemon, l.recv} {
+		if spent, err := processorTime(c.Process.Pid); err == nil {
+			p.own += spent
 		}
 	}
 	return p

@@ -106,7 +106,7 @@ func (l *lab) writeConfig() error {
 	const tmpl = `listen:
   events: %[1]s/events.sock
   admin: %[1]s/admin.sock
-log: {level: warn}
+log: {level: error}
 queue: {dir: %[1]s/data, min_free: 256MiB, max_bytes: 64GiB, max_bytes_per_helper: 100%%}
 %[4]shelpers:
   bench:
@@ -210,12 +210,9 @@ type usage struct {
 }
 
 func (l *lab) usage() (u usage, err error) {
-	var spent unix.Timespec
-	// clock_getcpuclockid(3): the clock of a process's processor time, to the nanosecond.
-	if err := unix.ClockGettime(int32(^l.daemon.Process.Pid<<3|2), &spent); err != nil {
+	if u.cpu, err = processorTime(l.daemon.Process.Pid); err != nil {
 		return u, err
 	}
-	u.cpu = time.Duration(spent.Nano())
 	p := fmt.Sprintf("/proc/%d/", l.daemon.Process.Pid)
 	u.written, err = procField(p+"io", "write_bytes:", 1)
 	if err != nil {
@@ -226,6 +223,14 @@ func (l *lab) usage() (u usage, err error) {
 	}
 	u.resident, err = procField(p+"status", "VmRSS:", 1024)
 	return u, err
+}
+
+// processorTime is what a process has used, to the nanosecond: its clock, see
+// clock_getcpuclockid(3).
+func processorTime(pid int) (time.Duration, error) {
+	var spent unix.Timespec
+	err := unix.ClockGettime(int32(^pid<<3|2), &spent)
+	return time.Duration(spent.Nano()), err
 }
 
 // rested waits until the daemon has nothing to do: its database merges tables for

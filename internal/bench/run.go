@@ -32,7 +32,7 @@ type sizes struct {
 }
 
 func fullSizes() sizes {
-	return sizes{rounds: 5, legs: 3, pairs: 9, tallPairs: 15, tall: 10000, bare: 20000, floor: 20000, flood: 30000, steep: 8000, rate: 4000, burst: 1000,
+	return sizes{rounds: 5, legs: 3, pairs: 7, tallPairs: 15, tall: 10000, bare: 20000, floor: 20000, flood: 30000, steep: 8000, rate: 4000, burst: 1000,
 		accepted: 200000, streamed: 60000, fanout: 20000, fair: 50000, fairHooks: 1000, backlog: 1000000, kills: 5,
 		overhead: 40000, overheadRounds: 5, idle: 20 * time.Second}
 }

@@ -165,7 +165,7 @@ func measureFanout(l *lab, n sizes, r *report) error {
 		}
 		cost := func(x leg) float64 { return micros(float64(x.cpu) / float64(n.fanout)) }
 		wrote := func(x leg) float64 { return float64(x.written) / float64(n.fanout) }
-		r.heading(fmt.Sprintf("One event to 100 webhooks ÷ 100 events to one, median of %d legs", n.legs))
+		r.heading(fmt.Sprintf("One event to 100 webhooks ÷ 100 events to one, median of %d rounds", n.legs))
 		r.tell("processor time a delivery, µs", "%.0f / %.0f", medianOf(legs[0], cost), medianOf(legs[1], cost))
 		ratio := ratios(each(legs[0], cost), each(legs[1], cost))
 		r.add("  divided; highest", "%.2f; %.2f", most("", math.NaN(), 0.5), ratio.median, ratio.highest)
