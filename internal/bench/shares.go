@@ -71,6 +71,7 @@ func measureFair(l *lab, n sizes, r *report) error {
 		r.tell("share of each at half time, least / median / most", "%.2f / %.2f / %.2f", median(least), median(middle), median(top))
 		r.tell("end to end p50 / p99 of them at 500/s in all, ms", "%.1f / %.1f", medianOf(legs[0], e2eP50), medianOf(legs[0], e2eP99))
 		r.tell("  beside one more that is flooded, ms", "%.1f / %.1f", medianOf(legs[1], e2eP50), medianOf(legs[1], e2eP99))
+		r.tell("  of that until the ack, ms", "%.1f / %.1f", medianOf(legs[1], ackP50), medianOf(legs[1], ackP99))
 		return nil
 	})
 }
