@@ -85,6 +85,9 @@ func (l *lab) oneKill(k *killed) error {
 	k.acked += int64(miss.Acked)
 	k.lost += int64(miss.Missing)
 	k.dups = max(k.dups, s.Dups)
+	if s.BadSig > 0 {
+		return fmt.Errorf("%w: %d", errBadSig, s.BadSig)
+	}
 	if miss.Missing > 0 {
 		return fmt.Errorf("%w: %d of %d", errLost, miss.Missing, miss.Acked)
 	}

@@ -194,23 +194,6 @@ func (l *lab) walFloor(n int) (floorResult, error) {
 
 // warm sends a few events so that files, connections and pools exist.
 func (l *lab) warm() error {
-	r, err := l.load("-n", "500", "-c", "16")
-	if err != nil {
-		return err
-	}
-	if _, err := l.waitFor(r.Acked, 10*time.Second); err != nil {
-		return err
-	}
-	return l.control("/_reset", nil, new(any))
-}
-
-// settled checks that what was accepted arrived, signed.
-func settled(s streamStats, acked int64) error {
-	switch {
-	case s.BadSig > 0:
-		return fmt.Errorf("%w: %d", errBadSig, s.BadSig)
-	case s.Unique < acked:
-		return fmt.Errorf("%w: %d of %d", errLost, acked-s.Unique, acked)
-	}
-	return nil
+	_, err := l.flood(500)()
+	return err
 }
