@@ -113,7 +113,7 @@ func (p *backlogPoint) rows(r *report, n sizes, legs [][]leg, cpu compared, rest
 // resting watches that a daemon which is not measured takes nothing from the one that is.
 type resting struct{ most float64 }
 
-func (r *resting) beside(other *lab, measured side) side {
+func (r *resting) beside(other *lab, measured turn) turn {
 	return func() (leg, error) {
 		began := time.Now()
 		before, err := other.usage()
@@ -132,7 +132,7 @@ func (r *resting) beside(other *lab, measured side) side {
 
 // untilRest lets a daemon merge its tables before the other one's turn, and adds what that
 // costs to the leg.
-func (l *lab) untilRest(measured side) side {
+func (l *lab) untilRest(measured turn) turn {
 	return func() (leg, error) {
 		out, err := measured()
 		if err != nil {

@@ -107,7 +107,7 @@ func measureRate(l *lab, n sizes, r *report) error {
 	for range 2 {
 		for _, s := range []struct {
 			into *[]leg
-			side side
+			side turn
 		}{
 			{&bare, l.bareLeg("-n", strconv.Itoa(n.rate/2), "-rate", "500", "-c", "16")},
 			{&relay, l.floodLeg(mainStream, 1, "-n", strconv.Itoa(n.rate), "-rate", "500", "-c", "16")},

@@ -75,7 +75,7 @@ func (l *lab) allNeighbours(n sizes, r *report) error {
 
 // besideNeighbour floods the measured webhook while another helper's gets its events, and
 // then discards what waits for that.
-func (l *lab) besideNeighbour(n sizes, helper string) side {
+func (l *lab) besideNeighbour(n sizes, helper string) turn {
 	flood := l.beside(500*time.Millisecond, l.flood(n.steep), "-c", "4", "-rate", neighbourRate, "-helper", helper)
 	legs := 0
 	return func() (leg, error) {

@@ -22,13 +22,13 @@ type leg struct {
 
 func (l leg) perEvent() float64 { return float64(l.cpu) / float64(max(1, l.events)) }
 
-// side is one of the things that are compared.
-type side func() (leg, error)
+// turn is one of the things that are compared: it makes a leg each time.
+type turn func() (leg, error)
 
 // alternate lets each side run in turns, so many rounds after one that does not count.
 // Every second round goes backwards, so that a machine that becomes slower favours nobody.
 // What it returns is by side, then by round.
-func alternate(rounds int, sides ...side) ([][]leg, error) {
+func alternate(rounds int, sides ...turn) ([][]leg, error) {
 	out := make([][]leg, len(sides))
 	for round := range rounds + 1 {
 		for i := range sides {
@@ -119,7 +119,7 @@ func e2eP99(l leg) float64 { return float64(l.e2e.P99) / 1000 }
 func medianOf(legs []leg, of func(leg) float64) float64 { return median(each(legs, of)) }
 
 // bareLeg is a run of the bare client.
-func (l *lab) bareLeg(args ...string) side {
+func (l *lab) bareLeg(args ...string) turn {
 	return func() (leg, error) {
 		before := l.processors()
 		r, err := l.bare(args...)
@@ -128,7 +128,7 @@ func (l *lab) bareLeg(args ...string) side {
 }
 
 // floorLeg is a run of the log floor.
-func (l *lab) floorLeg(n int) side {
+func (l *lab) floorLeg(n int) turn {
 	return func() (leg, error) {
 		before := l.processors()
 		r, err := l.walFloor(n)
@@ -138,7 +138,7 @@ func (l *lab) floorLeg(n int) side {
 
 // floodLeg sends events and waits until each has made so many deliveries to the streams
 // whose path begins with streams.
-func (l *lab) floodLeg(streams string, deliveries int64, args ...string) side {
+func (l *lab) floodLeg(streams string, deliveries int64, args ...string) turn {
 	return func() (leg, error) {
 		if err := l.control("/_reset", nil, new(any)); err != nil {
 			return leg{}, err
@@ -164,7 +164,7 @@ func (l *lab) floodLeg(streams string, deliveries int64, args ...string) side {
 }
 
 // flood is n events from 16 connections to the webhook of the measured deliveries.
-func (l *lab) flood(n int) side {
+func (l *lab) flood(n int) turn {
 	return l.floodLeg(mainStream, 1, "-n", strconv.Itoa(n), "-c", "16")
 }
 
@@ -195,7 +195,7 @@ func (l *lab) sendOn(args ...string) (*background, error) {
 }
 
 // beside runs a side while a sender goes on.
-func (l *lab) beside(lead time.Duration, measured side, args ...string) side {
+func (l *lab) beside(lead time.Duration, measured turn, args ...string) turn {
 	return func() (leg, error) {
 		b, err := l.sendOn(args...)
 		if err != nil {

@@ -81,7 +81,7 @@ func TestByVolumeALegThatStallsCounts(t *testing.T) {
 
 func TestSidesTakeTurnsAndTheFirstRoundDoesNotCount(t *testing.T) {
 	var order strings.Builder
-	side := func(name string) side {
+	side := func(name string) turn {
 		n := 0.0
 		return func() (leg, error) {
 			order.WriteString(name)

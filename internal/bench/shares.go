@@ -102,7 +102,7 @@ func (l *lab) fairShares(n sizes) (least, median, most float64, err error) {
 
 // besideFlooded runs a leg while one more webhook has more to do than it can, and then
 // discards what is left of that.
-func (l *lab) besideFlooded(n sizes, measured side) side {
+func (l *lab) besideFlooded(n sizes, measured turn) turn {
 	return func() (leg, error) {
 		done := make(chan error, 1)
 		go func() {
