@@ -115,8 +115,8 @@ func ackP99(l leg) float64 { return float64(l.ack.P99) / 1000 }
 func e2eP50(l leg) float64 { return float64(l.e2e.P50) / 1000 }
 func e2eP99(l leg) float64 { return float64(l.e2e.P99) / 1000 }
 
-// medianOf is the median over the legs.
-func medianOf(legs []leg, of func(leg) float64) float64 { return median(each(legs, of)) }
+// middleOf is the median over the legs.
+func middleOf(legs []leg, of func(leg) float64) float64 { return median(each(legs, of)) }
 
 // bareLeg is a run of the bare client.
 func (l *lab) bareLeg(args ...string) turn {

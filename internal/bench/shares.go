@@ -69,9 +69,9 @@ func measureFair(l *lab, n sizes, r *report) error {
 		}
 		r.heading(fmt.Sprintf("%d webhooks, median of %d legs", n.fairHooks, n.legs))
 		r.tell("share of each at half time, least / median / most", "%.2f / %.2f / %.2f", median(least), median(middle), median(top))
-		r.tell("end to end p50 / p99 of them at 500/s in all, ms", "%.1f / %.1f", medianOf(legs[0], e2eP50), medianOf(legs[0], e2eP99))
-		r.tell("  beside one more that is flooded, ms", "%.1f / %.1f", medianOf(legs[1], e2eP50), medianOf(legs[1], e2eP99))
-		r.tell("  of that until the ack, ms", "%.1f / %.1f", medianOf(legs[1], ackP50), medianOf(legs[1], ackP99))
+		r.tell("end to end p50 / p99 of them at 500/s in all, ms", "%.1f / %.1f", middleOf(legs[0], e2eP50), middleOf(legs[0], e2eP99))
+		r.tell("  beside one more that is flooded, ms", "%.1f / %.1f", middleOf(legs[1], e2eP50), middleOf(legs[1], e2eP99))
+		r.tell("  of that until the ack, ms", "%.1f / %.1f", middleOf(legs[1], ackP50), middleOf(legs[1], ackP99))
 		return nil
 	})
 }
@@ -134,8 +134,8 @@ func measureBurst(l *lab, n sizes, r *report) error {
 			return err
 		}
 		r.heading(fmt.Sprintf("A burst on one helper, median of %d legs", n.legs))
-		r.tell("ack p50 / p99 of a sender of 200/s, alone, ms", "%.2f / %.2f", medianOf(legs[0], ackP50), medianOf(legs[0], ackP99))
-		r.tell("  beside 16 connections that flood another helper, ms", "%.2f / %.2f", medianOf(legs[1], ackP50), medianOf(legs[1], ackP99))
+		r.tell("ack p50 / p99 of a sender of 200/s, alone, ms", "%.2f / %.2f", middleOf(legs[0], ackP50), middleOf(legs[0], ackP99))
+		r.tell("  beside 16 connections that flood another helper, ms", "%.2f / %.2f", middleOf(legs[1], ackP50), middleOf(legs[1], ackP99))
 		return nil
 	})
 }
@@ -167,10 +167,10 @@ func measureFanout(l *lab, n sizes, r *report) error {
 		cost := func(x leg) float64 { return micros(float64(x.cpu) / float64(n.fanout)) }
 		wrote := func(x leg) float64 { return float64(x.written) / float64(n.fanout) }
 		r.heading(fmt.Sprintf("One event to 100 webhooks ÷ 100 events to one, median of %d rounds", n.legs))
-		r.tell("processor time a delivery, µs", "%.0f / %.0f", medianOf(legs[0], cost), medianOf(legs[1], cost))
+		r.tell("processor time a delivery, µs", "%.0f / %.0f", middleOf(legs[0], cost), middleOf(legs[1], cost))
 		ratio := ratios(each(legs[0], cost), each(legs[1], cost))
 		r.add("  divided; highest", "%.2f; %.2f", most("", math.NaN(), 0.5), ratio.median, ratio.highest)
-		r.tell("bytes written a delivery", "%.0f / %.0f", medianOf(legs[0], wrote), medianOf(legs[1], wrote))
+		r.tell("bytes written a delivery", "%.0f / %.0f", middleOf(legs[0], wrote), middleOf(legs[1], wrote))
 		return nil
 	})
 }
