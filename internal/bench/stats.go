@@ -30,12 +30,12 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// compared is what one side of a comparison reached of the other, round by round.
-type compared struct{ median, lowest, highest float64 }
+// comparison is what one side of a comparison reached of the other, round by round.
+type comparison struct{ median, lowest, highest float64 }
 
 // ratios divides round by round, so that what slows the machine down for longer than a
 // round slows both. A round in which the other side has nothing is left out.
-func ratios(of, by []float64) compared {
+func ratios(of, by []float64) comparison {
 	var r []float64
 	for i := range min(len(of), len(by)) {
 		if by[i] > 0 {
@@ -43,7 +43,7 @@ func ratios(of, by []float64) compared {
 		}
 	}
 	if len(r) == 0 {
-		return compared{}
+		return comparison{}
 	}
-	return compared{median(r), slices.Min(r), slices.Max(r)}
+	return comparison{median(r), slices.Min(r), slices.Max(r)}
 }
