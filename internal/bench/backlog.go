@@ -94,7 +94,7 @@ func besideBacklog(flat, tall *lab, n sizes, r *report) error {
 }
 
 // rows are the figures beside the backlog.
-func (p *backlogPoint) rows(r *report, n sizes, legs [][]leg, cpu comparison, resting float64) {
+func (p *backlogPoint) rows(r *report, n sizes, legs [][]leg, cpu quotient, resting float64) {
 	pending := fmt.Sprintf("%d pending", p.Pending)
 	if p.Webhooks > 1 {
 		pending += fmt.Sprintf(" of %d webhooks", p.Webhooks)

@@ -36,9 +36,6 @@ func measureIsolation(l *lab, n sizes, r *report) error {
 	return l.with(fmt.Sprintf("sinks:\n  crasher: {path: %q}\n", crasherPath(l.dir)), fmt.Sprintf(`  well:
     secret: %[2]s
     webhooks: {main: {url: "http://%[1]s/ok/well"}}
-  slow:
-    secret: %[2]s
-    webhooks: {main: {url: "http://%[1]s/delay/5000/slow"}}
   refusing:
     secret: %[2]s
     webhooks: {main: {url: "http://%[3]s/ok/refusing"}}

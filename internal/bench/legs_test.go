@@ -28,13 +28,13 @@ func TestTheMedianIsTheMiddleOrTheMeanOfTheTwoThere(t *testing.T) {
 func TestRoundsAreDividedOneByOne(t *testing.T) {
 	for _, row := range []struct {
 		of, by []float64
-		want   comparison
+		want   quotient
 	}{
 		// The machine became four times slower after the first round: the ratios show nothing of it.
-		{[]float64{80, 20, 18}, []float64{100, 25, 20}, comparison{.8, .8, .9}},
-		{[]float64{10, 5}, []float64{0, 10}, comparison{.5, .5, .5}},
-		{[]float64{10, 5, 7}, []float64{10}, comparison{1, 1, 1}},
-		{nil, []float64{1}, comparison{}},
+		{[]float64{80, 20, 18}, []float64{100, 25, 20}, quotient{.8, .8, .9}},
+		{[]float64{10, 5}, []float64{0, 10}, quotient{.5, .5, .5}},
+		{[]float64{10, 5, 7}, []float64{10}, quotient{1, 1, 1}},
+		{nil, []float64{1}, quotient{}},
 	} {
 		if got := ratios(row.of, row.by); got != row.want {
 			t.Errorf("%v by %v: %+v", row.of, row.by, got)
@@ -145,7 +145,7 @@ func TestTheTableShowsBoundsAndMarks(t *testing.T) {
 	r.add("memory", "%.0f MiB", most(" MiB", 128, 96), 110)
 	r.add("kept; lowest", "%.0f %%; %.0f %%", least(" %", 90, 95), 96, 80)
 	r.add("p50 / p99", "%.1f / %.1f", mostOf([2]float64{1.5, 20}, [2]float64{.6, 4}), .4, 30)
-	r.compare("over TLS", least("", math.NaN(), .45), comparison{.5, .4, .6})
+	r.compare("over TLS", least("", math.NaN(), .45), quotient{.5, .4, .6})
 	r.tell("for information", "%.0f/s", 7)
 	var b bytes.Buffer
 	if err := r.write(&b); err != nil {

@@ -93,15 +93,18 @@ func (l *lab) withReceiver(f func() error) error {
 	if err := l.startReceiver(); err != nil {
 		return err
 	}
-	defer func() {
-		_ = l.recv.Process.Kill()
-		_ = l.recv.Wait()
-	}()
+	defer l.stopReceiver()
 	return f()
 }
 
-// writeConfig makes two helpers: bench for the measured deliveries, quiet for events that
-// nobody listens to; and what a part of the run has put into settings and helpers.
+func (l *lab) stopReceiver() {
+	_ = l.recv.Process.Kill()
+	_ = l.recv.Wait()
+}
+
+// writeConfig makes three helpers: bench for the measured deliveries, slow for a receiver that
+// takes 5 s, quiet for events that nobody listens to; and what a part of the run has put into
+// settings and helpers.
 func (l *lab) writeConfig() error {
 	const tmpl = `listen:
   events: %[1]s/events.sock
@@ -115,6 +118,10 @@ queue: {dir: %[1]s/data, min_free: 256MiB, max_bytes: 64GiB, max_bytes_per_helpe
     secret: %[3]s
     webhooks:
       main: {url: "http://%[2]s/ok/main", concurrency: 64}
+  slow:
+    secret: %[3]s
+    webhooks:
+      main: {url: "http://%[2]s/delay/5000/slow", concurrency: 8}
   quiet:
     secret: %[3]s
     events: [nothing.happened]

@@ -116,7 +116,7 @@ func (r *report) tell(what, format string, values ...float64) {
 }
 
 // compare adds a row with the median and the lowest of a comparison, of which the median is judged.
-func (r *report) compare(what string, t target, c comparison) {
+func (r *report) compare(what string, t target, c quotient) {
 	r.add(what, "%.3f; %.3f", t, c.median, c.lowest)
 }
 

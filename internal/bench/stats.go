@@ -30,12 +30,12 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// comparison is what one side of a comparison reached of the other, round by round.
-type comparison struct{ median, lowest, highest float64 }
+// quotient is what one side of a comparison reached of the other, round by round.
+type quotient struct{ median, lowest, highest float64 }
 
 // ratios divides round by round, so that what slows the machine down for longer than a
 // round slows both. A round in which the other side has nothing is left out.
-func ratios(of, by []float64) comparison {
+func ratios(of, by []float64) quotient {
 	var r []float64
 	for i := range min(len(of), len(by)) {
 		if by[i] > 0 {
@@ -43,7 +43,7 @@ func ratios(of, by []float64) comparison {
 		}
 	}
 	if len(r) == 0 {
-		return comparison{}
+		return quotient{}
 	}
-	return comparison{median(r), slices.Min(r), slices.Max(r)}
+	return quotient{median(r), slices.Min(r), slices.Max(r)}
 }
