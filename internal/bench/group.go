@@ -38,8 +38,8 @@ func (s *receiver) group(prefix string, full bool) (g groupStats) {
 
 // perSecond is deliveries over the time from the first send to the last first
 // arrival.
-func perSecond(g groupStats, startUs int64) float64 {
-	return float64(g.Unique) / (float64(g.Last-startUs) / 1e6)
+func perSecond(unique, lastUs, startUs int64) float64 {
+	return float64(unique) / (float64(lastUs-startUs) / 1e6)
 }
 
 // waitGroup waits until the streams have want unique events between them, all of them signed.

@@ -158,7 +158,7 @@ func (l *lab) floodLeg(streams string, deliveries int64, args ...string) turn {
 		}
 		time.Sleep(300 * time.Millisecond) // the last completions are committed within 10 ms
 		after, err := l.usage()
-		return leg{rate: perSecond(g, load.StartUs), acks: load.PerSecond, ack: load.Ack, e2e: g.E2E, events: load.Acked,
+		return leg{rate: perSecond(g.Unique, g.Last, load.StartUs), acks: load.PerSecond, ack: load.Ack, e2e: g.E2E, events: load.Acked,
 			cpu: after.cpu - before.cpu, written: after.written - before.written, others: began.othersUntil(l.processors())}, err
 	}
 }
