@@ -159,12 +159,17 @@ func runSoak(l *lab, long time.Duration) error {
 	})
 }
 
+// untilMidnight is the first time not before now that is so long before the end of a day, in UTC.
+func untilMidnight(now time.Time, before time.Duration) time.Time {
+	const day = 24 * time.Hour
+	return now.Add(before + day - 1).Truncate(day).Add(-before)
+}
+
 // freshAt starts the daemon on an empty queue whose time is so long before the end of a day.
 // The queue keeps whole days of history, and its time never goes back: a queue that was made
 // while the clock was ahead goes on from there.
 func (l *lab) freshAt(before time.Duration) error {
-	const day = 24 * time.Hour
-	at := time.Now().Add(before).Truncate(day).Add(day - before)
+	at := untilMidnight(time.Now(), before)
 	if err := os.RemoveAll(l.data()); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 func steady() []soakLine {
@@ -112,6 +113,20 @@ func TestFailuresAreReadFromTheStream(t *testing.T) {
 	for _, text := range []string{"event: missed\ndata: {\"missed\":3}\n", "event: delivery\ndata: {\n"} {
 		if err := f.read(bufio.NewScanner(strings.NewReader(text))); err == nil || errors.Is(err, errStreamEnded) {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestADayEndsInTheMiddleOfASoakWheneverItBegins(t *testing.T) {
+	at := func(day, hour, minute int) time.Time { return time.Date(2026, 3, day, hour, minute, 0, 0, time.UTC) }
+	for _, row := range []struct{ now, want time.Time }{
+		{at(1, 12, 0), at(1, 23, 55)},
+		{at(1, 0, 0), at(1, 23, 55)},
+		{at(1, 23, 55), at(1, 23, 55)},
+		{at(1, 23, 56), at(2, 23, 55)}, // the queue's time never goes back
+	} {
+		if got := untilMidnight(row.now, 5*time.Minute); !got.Equal(row.want) {
+			t.Errorf("at %v: %v, want %v", row.now, got, row.want)
 		}
 	}
 }
