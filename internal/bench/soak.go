@@ -23,7 +23,8 @@ const soakHelp = `soak:
   few fail. History may take 1 MiB, and in the middle of the run a day of the queue ends:
   what the first half wrote is dropped while events come in.
   Each minute (a tenth of a run below ten minutes) is a line: events/s, ack p50 and p99, end to end p50
-  and p99, most anonymous memory and descriptors, bytes on the disk, deliveries pending.
+  and p99, most anonymous memory and descriptors, bytes on the disk, deliveries pending, and
+  which share of the processors other programs had: a line with a quarter says little of latency.
   At the end, when nothing is pending, every acknowledged event has to have arrived or to be
   among those that failed, and the daemon's own counts have to add up to the same.
   The run also fails when 2,000 events/s were not held by the median line, and, the first
@@ -204,12 +205,12 @@ func (l *lab) restartReceiver(quit <-chan struct{}) error {
 // soakLines sends, prints the lines, and returns the files that name what was acknowledged.
 func (l *lab) soakLines(count int, each time.Duration) (lines []soakLine, acked []string, err error) {
 	w := tabwriter.NewWriter(os.Stdout, 9, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "minutes\tevents/s\tack p50\tp99 ms\te2e p50\tp99 ms\tanon MiB\tfiles\tdisk MiB\tpending\t")
+	fmt.Fprintln(w, "minutes\tevents/s\tack p50\tp99 ms\te2e p50\tp99 ms\tanon MiB\tfiles\tdisk MiB\tpending\tothers %\t")
 	for n := range count {
 		file := filepath.Join(l.dir, "acked-"+strconv.Itoa(n))
-		peak := l.watchPeak()
+		peak, before := l.watchPeak(), l.processors()
 		load, err := l.load("-n", strconv.Itoa(max(1, int(soakRate*each.Seconds()))), "-rate", strconv.Itoa(soakRate), "-c", "16", "-helper", "soak", "-max", (2 * each).String(), "-acked", file)
-		top := peak()
+		top, others := peak(), before.othersUntil(l.processors())
 		if err != nil {
 			return lines, acked, err
 		}
@@ -223,8 +224,8 @@ func (l *lab) soakLines(count int, each time.Duration) (lines []soakLine, acked 
 		}
 		s.anonymous, s.files = top.anonymous, top.files
 		lines = append(lines, s)
-		fmt.Fprintf(w, "%.1f\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f\t%d\t%d\t%d\t%d\t\n", float64(n+1)*each.Minutes(), s.rate, float64(s.ack.P50)/1e3, float64(s.ack.P99)/1e3,
-			float64(s.e2e.P50)/1e3, float64(s.e2e.P99)/1e3, s.anonymous>>20, s.files, s.disk>>20, s.pending)
+		fmt.Fprintf(w, "%.1f\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f\t%d\t%d\t%d\t%d\t%.0f\t\n", float64(n+1)*each.Minutes(), s.rate, float64(s.ack.P50)/1e3, float64(s.ack.P99)/1e3,
+			float64(s.e2e.P50)/1e3, float64(s.e2e.P99)/1e3, s.anonymous>>20, s.files, s.disk>>20, s.pending, 100*others)
 		if err := w.Flush(); err != nil {
 			return lines, acked, err
 		}
