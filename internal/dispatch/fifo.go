@@ -23,8 +23,10 @@ type fifo struct {
 
 func (f *fifo) len() int { return len(f.q) - f.head }
 
+// push moves what is there only when that makes room for many: a list that stays
+// nearly full would be moved for each delivery otherwise.
 func (f *fifo) push(del *queue.Delivery) {
-	if f.head > 0 && len(f.q) == cap(f.q) {
+	if f.head > len(f.q)/4 && len(f.q) == cap(f.q) {
 		n := copy(f.q, f.q[f.head:])
 		clear(f.q[n:])
 		f.q, f.head = f.q[:n], 0

@@ -53,12 +53,12 @@ func metadataName(name string) bool {
 	return false
 }
 
-func never(addr netip.Addr) error {
+func (p *Policy) checkNever(addr netip.Addr) error {
 	if addr.Zone() != "" {
 		return &ForbiddenError{Addr: addr, Reason: "an address with a zone, which is never dialled"}
 	}
 	plain := addr.Unmap()
-	for _, r := range neverRules() {
+	for _, r := range p.never {
 		if r.prefix.Contains(plain) {
 			return &ForbiddenError{Addr: addr, Reason: "a " + r.what + " address, which is never dialled"}
 		}

@@ -44,6 +44,7 @@ func (e *ForbiddenError) Error() string {
 type Policy struct {
 	names    map[string]bool
 	prefixes []netip.Prefix
+	never    []rule
 	public   *ssrf.Guardian
 }
 
@@ -51,7 +52,7 @@ type Policy struct {
 // may resolve to special-purpose addresses, and addresses or CIDRs that any
 // webhook may reach. An entry that could never have an effect is an error.
 func New(allow []string) (*Policy, error) {
-	p := &Policy{names: make(map[string]bool), public: ssrf.New(ssrf.WithAnyPort())}
+	p := &Policy{names: make(map[string]bool), never: neverRules(), public: ssrf.New(ssrf.WithAnyPort())}
 	for _, entry := range allow {
 		prefix, name, err := parseAllow(entry)
 		if err != nil {
@@ -136,7 +137,7 @@ func (p *Policy) ProxyControl() func(network, address string, c syscall.RawConn)
 		if err != nil {
 			return err
 		}
-		return never(addr)
+		return p.checkNever(addr)
 	}
 }
 
@@ -190,7 +191,7 @@ func (p *Policy) nameOf(urlHost string) target {
 }
 
 func (p *Policy) check(addr netip.Addr, named target) error {
-	if err := never(addr); err != nil {
+	if err := p.checkNever(addr); err != nil {
 		return err
 	}
 	addr = addr.Unmap()
@@ -213,7 +214,7 @@ func (p *Policy) check(addr netip.Addr, named target) error {
 // name in egress.allow stands for the outer address does not make it right to
 // reach a private address through a translator: only a listed CIDR does.
 func (p *Policy) checkInner(outer, inner netip.Addr) error {
-	if err := never(inner); err != nil {
+	if err := p.checkNever(inner); err != nil {
 		fe, _ := errors.AsType[*ForbiddenError](err)
 		return &ForbiddenError{Addr: outer, Reason: "another form of " + inner.String() + ", which is " + fe.Reason}
 	}

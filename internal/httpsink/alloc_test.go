@@ -3,7 +3,9 @@
 package httpsink
 
 import (
+	"fmt"
 	"net"
+	"syscall"
 	"testing"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
@@ -48,5 +50,58 @@ func BenchmarkDeliverToAPlainReceiver(b *testing.B) {
 	for b.Loop() {
 		var a delivery.Attempt
 		s.Deliver(b.Context(), o, &a)
+	}
+}
+
+// refusing is an address on which nothing listens, and that nobody else gets.
+func refusing(t testing.TB) string {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port)
+}
+
+// resetting resets each connection after the first bytes.
+func resetting(t testing.TB) string {
+	return rawServer(t, func(c net.Conn, _ int) {
+		var buf [4 << 10]byte
+		_, _ = c.Read(buf[:])
+		_ = c.(*net.TCPConn).SetLinger(0)
+	})
+}
+
+// A webhook that fails hundreds of times a second must cost its neighbours little.
+func TestADeliveryThatFailsAllocatesLittle(t *testing.T) {
+	for _, x := range []struct {
+		name, address string
+		code          delivery.Code
+		most          float64
+	}{
+		{"refused", refusing(t), delivery.CodeConnect, 50},
+		{"reset, the receiver of the test included", resetting(t), delivery.CodeConnection, 80},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			s := newSink(t, "http://"+x.address+"/hook", nil)
+			o := outbound()
+			got := testing.AllocsPerRun(500, func() {
+				var a delivery.Attempt
+				s.Deliver(t.Context(), o, &a)
+				if a.Code != x.code {
+					t.Fatal(a.Code, a.Error)
+				}
+			})
+			if got > x.most {
+				t.Errorf("%v allocations, want at most %v", got, x.most)
+			}
+		})
 	}
 }

@@ -165,12 +165,22 @@ func (s *Sink) tlsSentence(err error) (string, bool) {
 	}
 	e, ok := errors.AsType[*handshakeError](err)
 	switch {
-	case !ok && !strings.HasPrefix(err.Error(), "tls: "):
+	case !ok && !strings.HasPrefix(words(err), "tls: "):
 		return "", false
 	case ok && (errors.Is(err, io.EOF) || brokenConnection(e.err)):
 		return "the connection was closed during the TLS handshake", true
 	}
 	return "the TLS handshake failed: " + tlsText(err), true
+}
+
+// words is the text of an error of which nothing else tells what it is. That of
+// the network has a type, and making its text, with both addresses, is a third of
+// the work of judging a connection that was reset.
+func words(err error) string {
+	if _, ok := err.(*net.OpError); ok {
+		return ""
+	}
+	return err.Error()
 }
 
 func tlsText(err error) string { return secret.Clean(strings.TrimPrefix(err.Error(), "tls: "), 200) }
@@ -224,7 +234,7 @@ func unsolicited(err error) bool { return strings.Contains(err.Error(), "readLoo
 // cutOff reports whether what net/http finds malformed can be the beginning of
 // something right. On a connection that ended there it is.
 func cutOff(err error) bool {
-	text := err.Error()
+	text := words(err)
 	return strings.Contains(text, "malformed MIME header") || strings.Contains(text, "malformed HTTP status code") ||
 		strings.Contains(text, `malformed HTTP response "HTTP/`)
 }

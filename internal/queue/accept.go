@@ -55,42 +55,63 @@ func (s *Store) Accept(ctx context.Context, evs []*Event) error {
 	}
 }
 
-// acceptGroup commits r, whatever else waits already, and the outcomes of
-// deliveries, as one transaction. An event is never split.
-func (s *Store) acceptGroup(r *acceptReq) {
+// acceptGroup commits what waits in the intake, as far as one group goes, and
+// the outcomes of deliveries, as one transaction. An event is never split.
+func (s *Store) acceptGroup() {
+	in := &s.c.intake
 	if err := s.guard.check(); err != nil {
-		s.refuse(r, err)
+		in.drain(func(r *acceptReq) { r.refuse(err) })
 		return
 	}
 	g := s.begin()
 	s.applyCompletions(g)
 	events := 0
 	s.mu.Lock()
-	for r != nil {
-		for r.next < len(r.evs) && !g.full() {
+	for !g.full() {
+		s.takeIn()
+		r := in.first()
+		if r == nil {
+			s.mu.Unlock()
+			r = s.nextAccept(events)
+			s.mu.Lock()
+			if r == nil {
+				break
+			}
+			in.add(r)
+			continue
+		}
+		for over := false; !over && r.next < len(r.evs) && !g.full(); events++ {
+			before := g.size
 			g.accept(r.evs[r.next])
 			r.next++
+			over = in.took(g.size - before)
 		}
-		if r.next < len(r.evs) {
-			s.c.left = r
-			break
+		done := r.next == len(r.evs)
+		if done {
+			s.c.answers = append(s.c.answers, r)
 		}
-		s.c.answers = append(s.c.answers, r)
-		events += len(r.evs)
-		if g.full() {
-			break
-		}
-		s.mu.Unlock()
-		r = s.nextAccept(events)
-		s.mu.Lock()
+		in.pass(done)
 	}
 	s.mu.Unlock()
 	s.commit(g)
 }
 
+// takeIn adds what was handed over meanwhile to the intake, so that it has its
+// turn in the group under way.
+func (s *Store) takeIn() {
+	for {
+		select {
+		case r := <-s.accepts:
+			s.c.intake.add(r)
+		default:
+			return
+		}
+	}
+}
+
 // refuse answers a request that met a full disk. Events of it that an earlier
 // group made durable stay accepted.
-func (s *Store) refuse(r *acceptReq, err error) {
+func (r *acceptReq) refuse(err error) {
 	if r.next == 0 {
 		r.done <- err
 		return

@@ -27,7 +27,8 @@ const (
 // committer is the state of the one goroutine that writes.
 type committer struct {
 	gather     gathering
-	left       *acceptReq // its events from left.next on did not fit the last group
+	intake     intake
+	chore      bool // a step of long work is next, senders after it
 	answers    []*acceptReq
 	repeats    map[[16]byte]*repeatRow // keys of the group under way
 	taken      []Completion
@@ -49,6 +50,7 @@ func (c *committer) init(s *Store) {
 	c.repeats = map[[16]byte]*repeatRow{}
 	c.templates = map[*delivery.Request]uint64{}
 	c.gather.init()
+	c.intake.init()
 	c.flush = stoppedTimer()
 	c.day = time.NewTimer(untilNextDay(s.Now()))
 	c.space.init()
@@ -107,32 +109,24 @@ func (s *Store) commitLoop() {
 	always := make(chan struct{})
 	close(always)
 	for s.failure.Load() == nil {
-		accepts, more := s.accepts, (chan struct{})(nil)
-		if c.left != nil {
-			accepts, more = nil, always
-		} else if c.sweep.wanted || (c.retiring != nil && !c.space.busy) {
+		more := (chan struct{})(nil)
+		if c.intake.waiting > 0 || s.hasChore() {
 			more = always
 		}
 		select {
-		case r := <-accepts:
-			s.acceptGroup(r)
+		case r := <-s.accepts:
+			c.intake.add(r)
+			s.acceptGroup()
 		case <-more:
-			if r := c.left; r != nil {
-				c.left = nil
-				s.acceptGroup(r)
-			} else if c.sweep.wanted {
-				s.sweepStep()
-			} else {
-				s.retireStep()
-			}
+			s.goOn()
 		case full := <-s.comps.wake:
 			if full {
-				s.flushCompletions()
+				s.flushGroup()
 			} else {
 				c.flush.Reset(completionDelay)
 			}
 		case <-c.flush.C:
-			s.flushCompletions()
+			s.flushGroup()
 		case o := <-s.ops:
 			s.runOp(o)
 		case asked := <-c.unapplied.ask:
@@ -159,6 +153,28 @@ func (s *Store) commitLoop() {
 	}
 }
 
+// hasChore reports whether long work is under way that is done in steps.
+func (s *Store) hasChore() bool {
+	return s.c.sweep.wanted || (s.c.retiring != nil && !s.c.space.busy)
+}
+
+// goOn is for what can begin at once: requests that wait for a group, or the next
+// step of long work. They take turns.
+func (s *Store) goOn() {
+	c := &s.c
+	if c.intake.waiting > 0 && !(c.chore && s.hasChore()) {
+		c.chore = true
+		s.acceptGroup()
+		return
+	}
+	c.chore = false
+	if c.sweep.wanted {
+		s.sweepStep()
+	} else {
+		s.retireStep()
+	}
+}
+
 // endLoop answers everybody who still waits and closes what may be closed.
 func (s *Store) endLoop() {
 	defer close(s.ended)
@@ -172,9 +188,7 @@ func (s *Store) endLoop() {
 	close(c.residency.wanted)
 	<-c.residency.ended
 	stop := firstError(s.stopped(), ErrStopped)
-	if c.left != nil {
-		c.left.done <- stop
-	}
+	c.intake.drain(func(r *acceptReq) { r.done <- stop })
 	close(s.done)
 	for drained := false; !drained; {
 		select {
@@ -205,24 +219,13 @@ func (s *Store) endLoop() {
 
 // drainOnClose commits what was handed over before Close, and relay time.
 func (s *Store) drainOnClose() {
-	for s.c.left != nil && s.failure.Load() == nil {
-		r := s.c.left
-		s.c.left = nil
-		s.acceptGroup(r)
+	for s.c.intake.waiting > 0 && s.failure.Load() == nil {
+		s.acceptGroup()
 	}
 	s.flushCompletions()
 	s.commit(s.begin())
 	if s.failure.Load() == nil {
 		_ = s.settle() // an error has stopped the store
-	}
-}
-
-// flushCompletions commits outcomes until none is left.
-func (s *Store) flushCompletions() {
-	for s.failure.Load() == nil && s.comps.waiting() {
-		g := s.begin()
-		s.applyCompletions(g)
-		s.commit(g)
 	}
 }
 
@@ -296,7 +299,7 @@ func (s *Store) commit(g *group) {
 	if len(g.turns) > 0 && s.opts.OnTurn != nil {
 		s.opts.OnTurn(g.turns)
 	}
-	s.c.gather.round(len(s.c.answers), len(s.accepts))
+	s.c.gather.round(len(s.c.answers), s.c.intake.waiting+len(s.accepts))
 	s.answer(nil)
 	s.guard.spend(int64(g.size))
 	s.raiseMarks(g.touched)

@@ -24,7 +24,7 @@ type completions struct {
 
 	mu   sync.Mutex // guards the rest
 	room sync.Cond
-	buf  []Completion
+	buf  fifo[Completion]
 	over bool
 }
 
@@ -37,18 +37,18 @@ func (c *completions) init() {
 func (c *completions) add(at int64, done ...Completion) {
 	for len(done) > 0 {
 		c.mu.Lock()
-		for len(c.buf) >= maxCompletions && !c.over {
+		for c.buf.len() >= maxCompletions && !c.over {
 			c.room.Wait()
 		}
 		if c.over {
 			c.mu.Unlock()
 			return
 		}
-		before := len(c.buf)
+		before := c.buf.len()
 		n := min(len(done), maxCompletions-before)
-		c.buf = append(c.buf, done[:n]...)
-		for i := range c.buf[before:] {
-			c.buf[before+i].at = at
+		c.buf.push(done[:n]...)
+		for i, added := 0, c.buf.last(n); i < n; i++ {
+			added[i].at = at
 		}
 		done = done[n:]
 		c.mu.Unlock()
@@ -69,25 +69,21 @@ func (c *completions) signal(full bool) {
 	}
 }
 
-func (c *completions) waiting() bool {
+// waiting is how many outcomes wait.
+func (c *completions) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.buf) > 0
+	return c.buf.len()
 }
 
 // take moves at most n outcomes, the oldest first, into dst.
 func (c *completions) take(dst []Completion, n int) []Completion {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n = min(n, len(c.buf))
-	dst = append(dst, c.buf[:n]...)
-	kept := copy(c.buf, c.buf[n:])
-	clear(c.buf[kept:])
-	c.buf = c.buf[:kept]
+	n = min(n, c.buf.len())
+	dst = append(dst, c.buf.items[c.buf.head:c.buf.head+n]...)
+	c.buf.drop(n)
 	c.room.Broadcast()
-	if kept > 0 {
-		c.signal(true)
-	}
 	return dst
 }
 
@@ -95,7 +91,7 @@ func (c *completions) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
-	c.buf = nil
+	c.buf = fifo[Completion]{}
 	c.room.Broadcast()
 }
 
@@ -120,20 +116,45 @@ func (s *Store) Complete(c Completion) { s.comps.add(s.Now(), c) }
 // cs itself is not kept.
 func (s *Store) CompleteAll(cs []Completion) { s.comps.add(s.Now(), cs...) }
 
-func (s *Store) applyCompletions(g *group) {
-	const atOnce = 256
+// applyCompletions adds outcomes that wait, the oldest first, as far as half a
+// group goes, and returns how many.
+func (s *Store) applyCompletions(g *group) (n int) {
+	const atOnce = 64
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for g.size < groupBytes/2 {
+	for g.size < g.limit()/2 {
 		s.c.taken = s.comps.take(s.c.taken[:0], atOnce)
 		for i := range s.c.taken {
 			g.complete(&s.c.taken[i])
 		}
-		n := len(s.c.taken)
+		taken := len(s.c.taken)
 		clear(s.c.taken)
-		if n < atOnce {
-			return
+		n += taken
+		if taken < atOnce {
+			return n
 		}
+	}
+	s.comps.signal(true) // for what may be left
+	return n
+}
+
+// flushGroup commits a group of outcomes, if any wait. What it leaves wakes the
+// committer again, so that senders are not kept waiting by outcomes that come as
+// fast as they are committed.
+func (s *Store) flushGroup() int {
+	if s.comps.waiting() == 0 {
+		return 0
+	}
+	g := s.begin()
+	n := s.applyCompletions(g)
+	s.commit(g)
+	return n
+}
+
+// flushCompletions commits the outcomes that wait at this moment.
+func (s *Store) flushCompletions() {
+	for n := s.comps.waiting(); n > 0 && s.failure.Load() == nil; {
+		n -= s.flushGroup()
 	}
 }
 

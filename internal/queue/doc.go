@@ -24,6 +24,9 @@
 //   - In an ordered lane a delivery that is behind another one of its entry stays
 //     there until that one has ended: whatever ends it calls the next in the same
 //     transaction. Lanes without order pay nothing for that.
+//   - A burst of one helper does not delay another: groups are short as long as single
+//     events come, and in each the helpers that wait take turns. The events of one call
+//     keep their order.
 //   - No clock orders anything. Setting the wall clock by a year delays,
 //     repeats or wipes nothing.
 //   - Reading costs the same however much was delivered before and however
@@ -80,7 +83,7 @@
 // # Reading the source
 //
 // types.go (what callers see), open.go, commit.go (the loop and the one
-// Commit), group.go, unapplied.go, points.go, recover.go, marks.go, accept.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
+// Commit), group.go, unapplied.go, points.go, recover.go, marks.go, accept.go, intake.go, fifo.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
 // space.go, compactors.go, builders.go, resident.go, guard.go, clock.go, quarantine.go, verify.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what

@@ -33,6 +33,7 @@ type group struct {
 func (s *Store) begin() *group {
 	now := s.Now()
 	clear(s.c.repeats)
+	s.c.intake.begin(s.opts.elapsed())
 	cur := s.c.unapplied.cur
 	return &group{s: s, rows: cur.rows, base: len(cur.rows), now: now, wall: s.opts.Now(), today: dayOf(now), arena: cur.arena}
 }
@@ -75,7 +76,15 @@ func (g *group) wrote() bool { return g.count > 0 }
 // full reports that the group should be committed. What one event or outcome
 // can add beyond it still fits Badger's limits.
 func (g *group) full() bool {
-	return g.size >= groupBytes || g.count >= int(g.s.db.MaxBatchCount())/4
+	return g.size >= g.limit() || g.count >= int(g.s.db.MaxBatchCount())/4
+}
+
+// limit is how large the group may become.
+func (g *group) limit() int {
+	if g.s.c.intake.hurried() {
+		return shortBytes
+	}
+	return groupBytes
 }
 
 // row returns what was appended to the arena since start.
