@@ -18,15 +18,18 @@ import (
 // peerSource is where the peers' module is and where their programs go.
 type peerSource struct{ source, built string }
 
-// step runs a program that prepares a peer; the error has the last that it said.
+// step runs a program that prepares a peer; the error has the first and the last that it said.
 func step(limit time.Duration, dir string, env []string, program string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, program, args...)
 	c.Dir, c.Env, c.WaitDelay = dir, append(os.Environ(), env...), 5*time.Second
 	if out, err := c.CombinedOutput(); err != nil {
-		out = bytes.TrimSpace(out)
-		return fmt.Errorf("%s: %w: %s", filepath.Base(program), err, out[max(0, len(out)-300):])
+		said := strings.Join(strings.Fields(string(out)), " ")
+		if len(said) > 500 {
+			said = said[:350] + " ... " + said[len(said)-150:]
+		}
+		return fmt.Errorf("%s: %w: %s", filepath.Base(program), err, said)
 	}
 	return nil
 }
@@ -100,7 +103,7 @@ func (s peerSource) bullMQ() (dir string, err error) {
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", ".package-lock.json")); err == nil && same {
 		return dir, nil
 	}
-	return dir, step(5*time.Minute, dir, nil, "npm", "ci", "--no-audit", "--no-fund")
+	return dir, step(5*time.Minute, dir, nil, "npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
 }
 
 const natsServer = "github.com/nats-io/nats-server/v2"

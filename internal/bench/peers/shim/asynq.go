@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -29,7 +30,10 @@ func openAsynq(ctx context.Context, socket string, to []*destination) (enqueue, 
 			// An idle server looks for work once a second unless it is told otherwise: that
 			// would be the end to end time of every quiet queue.
 			TaskCheckInterval: 5 * time.Millisecond,
-			RetryDelayFunc: func(retried int, _ error, _ *asynq.Task) time.Duration {
+			RetryDelayFunc: func(retried int, err error, _ *asynq.Task) time.Duration {
+				if errors.Is(err, asynq.ErrLeaseExpired) { // the worker died: the receiver has not failed
+					return 0
+				}
 				wait, _ := retryAfter(retried + 1)
 				return wait
 			},
