@@ -44,7 +44,7 @@ func runPeers(args []string) error {
 	dir := fs.String("dir", "", "where the queues and the log floor write; default a temporary directory")
 	quick := fs.Bool("quick", false, "a tenth of the work: shows that it runs, the figures mean little")
 	names := fs.String("sides", strings.Join(sideNames(), ","), "comma-separated: what is measured")
-	lock := fs.String("lock", "", "a file to lock for each measurement, on a machine that others use, too")
+	lock := fs.String("lock", "", "a file to lock while something is measured, on a machine that others use, too")
 	record := fs.String("json", "", "write the figures there too")
 	flood := fs.Int("flood", 0, "events of a flood; 0 is the usual number")
 	rounds := fs.Int("rounds", 0, "floods of each side; 0 is the usual number")
@@ -117,7 +117,8 @@ type contest struct {
 }
 
 // comparePeers prepares the sides, skips those that cannot run here, and measures the
-// others in turns: each measurement with all of them before the next.
+// others in turns: each measurement with all of them before the next. A peer that cannot
+// go on is out; the others are measured to the end.
 func comparePeers(l *lab, n peerSizes, wanted []string, src peerSource, lock string) (*comparison, error) {
 	if err := l.startReceiver(); err != nil {
 		return nil, err
@@ -142,17 +143,31 @@ func comparePeers(l *lab, n peerSizes, wanted []string, src peerSource, lock str
 	}
 	for _, m := range c.measurements() {
 		for _, r := range out.Sides {
-			s := sides[r]
-			if s == nil {
+			if sides[r] == nil {
 				continue
 			}
-			fmt.Fprintf(os.Stderr, "bench: %s: %s\n", m.name, r.Name)
-			if err := m.run(s, r); err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", m.name, r.Name, err)
+			if err := c.measure(m, sides[r], r); err != nil {
+				if err = fmt.Errorf("%s: %w", m.name, err); sides[r].must() {
+					return nil, err
+				}
+				fmt.Fprintf(os.Stderr, "bench: %s is out: %v\n", r.Name, err)
+				r.Skipped, sides[r] = err.Error(), nil
 			}
 		}
+		if c.lock.held() > lockLong { // others may have the machine now
+			c.lock.release()
+		}
 	}
+	c.lock.release()
 	return out, nil
+}
+
+func (c *contest) measure(m measurement, s side, r *sideResult) error {
+	if err := c.lock.take(); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "bench: %s: %s\n", m.name, r.Name)
+	return m.run(s, r)
 }
 
 type measurement struct {
@@ -171,14 +186,27 @@ func (c *contest) measurements() (out []measurement) {
 	return out
 }
 
-// lockWait is how long a measurement waits for its turn.
-const lockWait = 15 * time.Minute
+// lockWait is how long a measurement waits for its turn, lockLong the longest that the next
+// one keeps it.
+const (
+	lockWait = 15 * time.Minute
+	lockLong = time.Minute
+)
 
-// machineLock keeps the measurements of several runs on one machine apart. Without a path
-// it does nothing.
+// machineLock keeps the measurements of several runs on one machine apart: it is held while
+// all sides have their turn. Without a path it does nothing.
 type machineLock struct {
-	path string
-	file *os.File // while it is held
+	path  string
+	file  *os.File // while it is held
+	since time.Time
+}
+
+// held is for how long it has been.
+func (m *machineLock) held() time.Duration {
+	if m.file == nil {
+		return 0
+	}
+	return time.Since(m.since)
 }
 
 func (m *machineLock) take() error {
@@ -193,7 +221,7 @@ func (m *machineLock) take() error {
 	go func() { got <- syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }()
 	select {
 	case err := <-got:
-		m.file = f
+		m.file, m.since = f, time.Now()
 		return err
 	case <-time.After(lockWait):
 		return fmt.Errorf("%s is locked for longer than %v", m.path, lockWait)

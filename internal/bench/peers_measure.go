@@ -92,10 +92,6 @@ func (c *contest) floors() (bare, floor float64, err error) {
 
 // flood sends events as fast as 16 connections are answered, between two looks at the floors.
 func (c *contest) flood(s side, r *sideResult) error {
-	if err := c.lock.take(); err != nil {
-		return err
-	}
-	defer c.lock.release()
 	if err := c.fresh(s); err != nil {
 		return err
 	}
@@ -226,10 +222,6 @@ func syncsOf(text string) (n int64, counted bool) {
 
 // rate sends 500 events a second.
 func (c *contest) rate(s side, r *sideResult) error {
-	if err := c.lock.take(); err != nil {
-		return err
-	}
-	defer c.lock.release()
 	if err := c.fresh(s); err != nil {
 		return err
 	}
@@ -250,10 +242,6 @@ func (c *contest) rate(s side, r *sideResult) error {
 // isolation floods the healthy destination alone, beside one that takes 5 s, and alone.
 // The flood is what the side delivers in a few seconds.
 func (c *contest) isolation(s side, r *sideResult) error {
-	if err := c.lock.take(); err != nil {
-		return err
-	}
-	defer c.lock.release()
 	most := min(c.n.isolationMost, max(c.n.warm, int(r.median(func(f floodLeg) float64 { return f.Delivered })*c.n.isolation.Seconds())))
 	var legs [3]leg
 	for i := range legs {
@@ -295,10 +283,6 @@ func (c *contest) isolationLeg(s side, r *sideResult, n int, tarpit bool) (leg, 
 // kill kills every process of a side under flood, starts it again and accounts for what
 // was acknowledged.
 func (c *contest) kill(s side, r *sideResult) error {
-	if err := c.lock.take(); err != nil {
-		return err
-	}
-	defer c.lock.release()
 	if err := c.fresh(s); err != nil {
 		return err
 	}
@@ -345,7 +329,7 @@ func (c *contest) kill(s side, r *sideResult) error {
 // back waits for the first delivery after a start, and until all that was acknowledged
 // has arrived.
 func (c *contest) back(start time.Time, at streamStats, ids []byte) (t killTrial, err error) {
-	for changed := start; ; {
+	for {
 		now, err := c.l.stats("/_count", mainStream)
 		if err != nil {
 			return t, err
@@ -357,15 +341,9 @@ func (c *contest) back(start time.Time, at streamStats, ids []byte) (t killTrial
 		if err := c.l.control("/_missing?"+mainStream, bytes.NewReader(ids), &miss); err != nil {
 			return t, err
 		}
-		if miss.Missing != t.Lost || t.Acked == 0 {
-			changed = time.Now()
-		}
 		t.Acked, t.Lost, t.All, t.Dups = miss.Acked, miss.Missing, time.Since(start).Seconds(), now.Dups
 		if t.Lost == 0 || time.Since(start) > c.n.settle {
 			break
-		}
-		if time.Since(changed) > 3*time.Second { // it waits for a lease to end, and needs no processor
-			c.lock.release()
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
