@@ -88,12 +88,12 @@ func newPeer(l *lab, name, what string, launch func(*peer) error) *peer {
 	return &peer{l: l, dir: filepath.Join(l.dir, name), what: what, launch: launch}
 }
 
-func (p *peer) version() string          { return p.what }
-func (p *peer) must() bool               { return false }
-func (p *peer) path(name string) string  { return filepath.Join(p.dir, name) }
-func (p *peer) socket() string           { return p.path("events.sock") }
-func (p *peer) wipe() error              { return os.RemoveAll(p.dir) }
-func (p *peer) destination(h int) string { return "http://" + p.l.recvAddr + peerTargets()[h].path }
+func (p *peer) version() string         { return p.what }
+func (p *peer) must() bool              { return false }
+func (p *peer) path(name string) string { return filepath.Join(p.dir, name) }
+func (p *peer) socket() string          { return p.path("events.sock") }
+func (p *peer) wipe() error             { return os.RemoveAll(p.dir) }
+func (p *peer) url(t peerTarget) string { return "http://" + p.l.recvAddr + t.path }
 
 // peerTarget is a destination that every side has.
 type peerTarget struct {

@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	queues := map[string]func(context.Context, string, []*destination) (enqueue, error){"nats": openNATS, "asynq": openAsynq}
 	if len(args) == 0 || queues[args[0]] == nil {
-		return fmt.Errorf("usage: shim nats|asynq -listen SOCKET -store ADDRESS -to HELPER,CONCURRENCY,URL ...")
+		return fmt.Errorf("usage: shim nats|asynq -listen SOCKET -store ADDRESS [-to HELPER,CONCURRENCY,URL]")
 	}
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	listen := fs.String("listen", "", "the Unix socket for events")
