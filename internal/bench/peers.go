@@ -26,8 +26,8 @@ type peerSizes struct {
 }
 
 func fullPeerSizes() peerSizes {
-	return peerSizes{flood: 16000, floor: 16000, bare: 20000, warm: 500, rounds: 2, rate: 3000, isolation: 3 * time.Second,
-		isolationMost: 30000, tarpit: 1500, kills: 2, settle: 100 * time.Second}
+	return peerSizes{flood: 16000, floor: 16000, bare: 20000, warm: 500, rounds: 3, rate: 3000, isolation: 3 * time.Second,
+		isolationMost: 30000, tarpit: 1500, kills: 1, settle: 100 * time.Second}
 }
 
 func quickPeerSizes() peerSizes {
