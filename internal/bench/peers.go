@@ -26,8 +26,8 @@ type peerSizes struct {
 }
 
 func fullPeerSizes() peerSizes {
-	return peerSizes{flood: 16000, floor: 16000, bare: 20000, warm: 500, rounds: 3, rate: 3000, isolation: 3 * time.Second,
-		isolationMost: 30000, tarpit: 1500, kills: 1, settle: 100 * time.Second}
+	return peerSizes{flood: 16000, floor: 16000, bare: 20000, warm: 500, rounds: 3, rate: 3000, isolation: 2 * time.Second,
+		isolationMost: 30000, tarpit: 900, kills: 1, settle: 100 * time.Second}
 }
 
 func quickPeerSizes() peerSizes {
@@ -190,7 +190,7 @@ func (c *contest) measurements() (out []measurement) {
 // one keeps it.
 const (
 	lockWait = 15 * time.Minute
-	lockLong = time.Minute
+	lockLong = 100 * time.Second
 )
 
 // machineLock keeps the measurements of several runs on one machine apart: it is held while

@@ -239,19 +239,34 @@ func (c *contest) rate(s side, r *sideResult) error {
 	return errors.Join(err, settle(s, r, st, load.Acked))
 }
 
-// isolation floods the healthy destination alone, beside one that takes 5 s, and alone.
-// The flood is what the side delivers in a few seconds.
+// isolationPairs is how often a side is measured beside the tarpit, between two legs alone.
+const isolationPairs = 3
+
+// isolation floods the healthy destination alone, beside one that takes 5 s, alone, and so
+// on. A flood is what the side delivers in a few seconds.
 func (c *contest) isolation(s side, r *sideResult) error {
 	most := min(c.n.isolationMost, max(c.n.warm, int(r.median(func(f floodLeg) float64 { return f.Delivered })*c.n.isolation.Seconds())))
-	var legs [3]leg
-	for i := range legs {
-		var err error
-		if legs[i], err = c.isolationLeg(s, r, most, i == 1); err != nil {
+	var legs []leg
+	for i := range 2*isolationPairs + 1 {
+		l, err := c.isolationLeg(s, r, most, i%2 == 1)
+		if err != nil {
 			return err
 		}
+		legs = append(legs, l)
 	}
-	r.Kept, _ = beside(legs[0], legs[1], legs[2])
+	r.Kept = kept(legs)
 	return nil
+}
+
+// kept is the median of what the legs beside the tarpit, every second one, have of the
+// mean of the two around each.
+func kept(legs []leg) float64 {
+	var v []float64
+	for i := 1; i+1 < len(legs); i += 2 {
+		rate, _ := beside(legs[i-1], legs[i], legs[i+1])
+		v = append(v, rate)
+	}
+	return medianOf(v)
 }
 
 func (c *contest) isolationLeg(s side, r *sideResult, n int, tarpit bool) (leg, error) {

@@ -163,6 +163,17 @@ func TestTheMedianOfAnEvenNumberIsBetweenTheTwoInTheMiddle(t *testing.T) {
 	}
 }
 
+func TestTheHealthyRateKeptIsTheMedianOfTheLegsBesideTheTarpit(t *testing.T) {
+	rates := []float64{100, 90, 100, 20, 300, 100, 100} // 0.9, 0.1 and 0.5 of the means around them
+	var legs []leg
+	for _, v := range rates {
+		legs = append(legs, leg{perSecond: v})
+	}
+	if got := kept(legs); got != 0.5 {
+		t.Errorf("kept %v", got)
+	}
+}
+
 func TestWhatPerfHasNotCountedIsNoFigure(t *testing.T) {
 	n, counted := syncsOf("12,,syscalls:sys_enter_fsync,100,100.00,,\n<not counted>,,syscalls:sys_enter_msync,0,100.00,,\n3,,syscalls:sys_enter_fdatasync,1,1,,\n")
 	if n != 15 || !counted {
