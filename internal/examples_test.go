@@ -7,19 +7,19 @@ import (
 	"testing"
 )
 
-// TestExamplesThatAreModulesOfTheirOwnPass builds and tests each as its author would.
-// Their import paths are not below that of this module, so that the compiler lets them see
+// TestModulesOfTheirOwnPass builds and tests each as its author would. The import paths of
+// the examples are not below that of this module, so that the compiler lets them see
 // nothing but what is public. They are built as everything else is, so that the build cache
 // serves both.
-func TestExamplesThatAreModulesOfTheirOwnPass(t *testing.T) {
+func TestModulesOfTheirOwnPass(t *testing.T) {
 	modules, err := filepath.Glob("../docs/examples/*/go.mod")
 	if err != nil || len(modules) == 0 {
 		t.Fatalf("no example found: %v", err)
 	}
-	for _, mod := range modules {
+	for _, mod := range append(modules, "../internal/bench/peers/go.mod") {
 		dir := filepath.Dir(mod)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}, {"build", "-o", t.TempDir() + string(filepath.Separator), "."}} {
+			for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}, {"build", "-o", t.TempDir() + string(filepath.Separator), "./..."}} {
 				cmd := exec.CommandContext(t.Context(), "go", args...)
 				cmd.Dir = dir
 				cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly")

@@ -25,11 +25,11 @@ func main() {
 	overhead.Play()
 	playCrasher()
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench run|receiver|bare|walfloor|load|overhead|plot [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench run|receiver|bare|walfloor|load|overhead|plot|peers [flags]")
 		os.Exit(2)
 	}
 	commands := map[string]func([]string) error{
-		"run": runAll, "receiver": runReceiver, "bare": runBare, "walfloor": runWALFloor, "load": runLoad, "overhead": runOverhead, "plot": runPlot,
+		"run": runAll, "receiver": runReceiver, "bare": runBare, "walfloor": runWALFloor, "load": runLoad, "overhead": runOverhead, "plot": runPlot, "peers": runPeers,
 	}
 	f := commands[os.Args[1]]
 	if f == nil {
