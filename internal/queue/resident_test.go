@@ -42,15 +42,7 @@ func TestTablesThatNobodyReadsLeaveTheMemoryOfTheProcess(t *testing.T) {
 		t.Skip("a tmpfs keeps its pages in memory; set TMPDIR to a disk", err)
 	}
 	lane := h.lane("x.a")[0]
-	ev := testEvent(1, lane)
-	ev.Payloads[FormatPeanuts] = []byte(strings.Repeat("x", 1500)) // below the value threshold
-	for range 150 {
-		evs := make([]*Event, 200)
-		for i := range evs {
-			evs[i] = new(*ev)
-		}
-		h.accept(evs...)
-	}
+	h.acceptMany(150, lane)
 	dir, r := h.db.Opts().Dir, &h.Store.c.residency
 	if r.levels == nil {
 		t.Fatal("Badger's levels were not found")
