@@ -130,6 +130,7 @@ func openBadger(dir string, log *slog.Logger, sync bool) (*badger.DB, *badgerLog
 	if err := sweepEmpty(dir, log); err != nil {
 		return nil, nil, err
 	}
+	readTails(dir)
 	bl := newBadgerLog(log)
 	db, err := badger.Open(badgerOptions(dir, bl, sync))
 	if err != nil {
