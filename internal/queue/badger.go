@@ -21,6 +21,11 @@ const (
 	valueLogFileSize = 32 << 20
 	valueThreshold   = 2 << 10
 	tableSize        = 4 << 20
+	// baseLevelSize is what level zero is merged into: about as much as comes from
+	// there at a time, four tables of a memtable each. Less, and there are more levels
+	// below, each of which writes everything once more; more, and a merge writes
+	// older rows again that only lie between those that came.
+	baseLevelSize = 64 << 20
 )
 
 func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
@@ -35,7 +40,7 @@ func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 		WithNumLevelZeroTables(4).
 		WithNumLevelZeroTablesStall(12).
 		WithBaseTableSize(tableSize).
-		WithBaseLevelSize(8 << 20).
+		WithBaseLevelSize(baseLevelSize).
 		WithNumCompactors(2).
 		WithNumGoroutines(1).
 		WithCompression(options.None).
@@ -125,6 +130,7 @@ func openBadger(dir string, log *slog.Logger, sync bool) (*badger.DB, *badgerLog
 	if err := sweepEmpty(dir, log); err != nil {
 		return nil, nil, err
 	}
+	readTails(dir)
 	bl := newBadgerLog(log)
 	db, err := badger.Open(badgerOptions(dir, bl, sync))
 	if err != nil {

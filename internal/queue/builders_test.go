@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/dgraph-io/ristretto/v2/z"
@@ -13,17 +12,9 @@ func TestTheMemoryForBuildingTablesIsGivenBack(t *testing.T) {
 	if h.Store.c.builders.pool == nil {
 		t.Fatal("Badger's pool was not found")
 	}
-	ev := testEvent(1, lane)
-	ev.Payloads[FormatPeanuts] = []byte(strings.Repeat("x", 1500)) // below the value threshold
 	before := h.db.Levels()[0].NumTables
 	waitUntil(t, "a table of level zero", func() bool {
-		for range 10 {
-			evs := make([]*Event, 200)
-			for i := range evs {
-				evs[i] = new(*ev)
-			}
-			h.accept(evs...)
-		}
+		h.acceptMany(10, lane)
 		return h.db.Levels()[0].NumTables > before
 	})
 	var sum uint64

@@ -56,7 +56,7 @@ func (c *committer) init(s *Store) {
 	c.space.init()
 	c.compactors.init(s)
 	c.builders.pool = poolOf(s.db)
-	c.residency.init()
+	c.residency.init(s.db)
 	c.recent.init()
 	c.unapplied.init()
 	c.retiring = s.planRetirement()

@@ -85,7 +85,7 @@
 // types.go (what callers see), open.go, commit.go (the loop and the one
 // Commit), group.go, unapplied.go, points.go, recover.go, marks.go, accept.go, intake.go, fifo.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
-// space.go, compactors.go, builders.go, resident.go, guard.go, clock.go, quarantine.go, verify.go;
+// space.go, compactors.go, builders.go, resident.go, tails.go, guard.go, clock.go, quarantine.go, verify.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what
 // must and should hold about Badger's behaviour.
 package queue

@@ -42,43 +42,50 @@ func TestTablesThatNobodyReadsLeaveTheMemoryOfTheProcess(t *testing.T) {
 		t.Skip("a tmpfs keeps its pages in memory; set TMPDIR to a disk", err)
 	}
 	lane := h.lane("x.a")[0]
-	ev := testEvent(1, lane)
-	ev.Payloads[FormatPeanuts] = []byte(strings.Repeat("x", 1500)) // below the value threshold
-	for range 150 {
-		evs := make([]*Event, 200)
-		for i := range evs {
-			evs[i] = new(*ev)
-		}
-		h.accept(evs...)
+	h.acceptMany(150, lane)
+	dir, r := h.db.Opts().Dir, &h.Store.c.residency
+	if r.levels == nil {
+		t.Fatal("Badger's levels were not found")
 	}
-	dir := h.db.Opts().Dir
+	all := func() {
+		if ds := h.ready(lane); len(ds) != 30000 {
+			t.Errorf("%d are ready", len(ds))
+		}
+	}
+	all() // reads each table
 	if residentTables(t, dir) == 0 {
 		t.Fatal("no table is resident")
 	}
-	if err := pageOut(dir, time.Now().Add(-time.Hour)); err != nil {
-		if errors.Is(err, unix.EINVAL) {
-			t.Skip("the kernel does not know MADV_PAGEOUT")
-		}
+	if err := r.pass(residencyPass{age: 0}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if residentTables(t, dir) == 0 {
-		t.Error("young tables were paged out")
+		t.Error("a pass over young tables took old ones")
 	}
-	h.resting() // begins a pass over all
-	h.do(t.Context(), func(*group) error {
-		if n := h.Store.c.residency.written; n > 64<<10 {
-			t.Errorf("%d bytes were committed since the last pass", n)
-		}
-		return nil
-	})
-	waitUntil(t, "no table is resident", func() bool {
-		if err := pageOut(dir, time.Now()); err != nil { // again: the kernel passes over a page that is in use
+	waitUntil(t, "no young table is resident", func() bool {
+		if err := r.pass(residencyPass{age: time.Hour}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		return residentTables(t, dir) < 1<<20
 	})
-	if ds := h.ready(lane); len(ds) != 30000 {
-		t.Errorf("%d are ready", len(ds))
-	}
+	all()
+	h.resting() // begins a pass over all
+	h.do(t.Context(), func(*group) error {
+		if r.since > 64<<10 {
+			t.Errorf("%d bytes were committed since the last pass", r.since)
+		}
+		return nil
+	})
+	waitUntil(t, "no table is resident", func() bool {
+		err := r.pass(residencyPass{all: true}, time.Now()) // again: the kernel passes over a page that is in use
+		if errors.Is(err, unix.EINVAL) {
+			t.Skip("the kernel does not know MADV_PAGEOUT")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return residentTables(t, dir) < 1<<20
+	})
+	all()
 	h.sound()
 }

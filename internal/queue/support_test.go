@@ -146,6 +146,21 @@ func (h *harness) accept(evs ...*Event) []*Event {
 	return evs
 }
 
+// acceptMany accepts n times 200 events of 1,500 bytes, which is below the value
+// threshold: they fill memtables and tables.
+func (h *harness) acceptMany(n int, lane Lane) {
+	h.t.Helper()
+	ev := testEvent(1, lane)
+	ev.Payloads[FormatPeanuts] = []byte(strings.Repeat("x", 1500))
+	for range n {
+		evs := make([]*Event, 200)
+		for i := range evs {
+			evs[i] = new(*ev)
+		}
+		h.accept(evs...)
+	}
+}
+
 func (h *harness) ready(lane Lane) []Delivery {
 	h.t.Helper()
 	ds, _, err := h.ReadReady(lane, 0, 1<<20, 1<<30)

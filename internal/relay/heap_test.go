@@ -9,3 +9,16 @@ func TestTheRoomForGarbageDependsOnWhatIsInUse(t *testing.T) {
 		}
 	}
 }
+
+func TestFreedMemoryIsReturnedByALargeProcessAlone(t *testing.T) {
+	for _, c := range []struct {
+		free, all uint64
+		want      bool
+	}{
+		{0, 0, false}, {40 << 20, 100 << 20, false}, {10 << 20, 180 << 20, false}, {20 << 20, 110 << 20, true}, {80 << 20, 180 << 20, true},
+	} {
+		if got := tooMuchSpare(c.free, c.all); got != c.want {
+			t.Errorf("%d bytes free of %d: %v", c.free, c.all, got)
+		}
+	}
+}
