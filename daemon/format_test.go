@@ -52,7 +52,7 @@ func TestAQueueThatCannotBeUsedIsRefusedAndLeftAlone(t *testing.T) {
 		remedy string
 		opened bool // it can only be seen by opening the database, which repairs itself
 	}{
-		"a newer format":          {write("FORMAT", `{"format":3,"store":"00000000aa","initialised":true}`), "data/FORMAT", "install the version that wrote it", false},
+		"a newer format":          {write("FORMAT", `{"format":1000000,"store":"00000000aa","initialised":true}`), "data/FORMAT", "install the version that wrote it", false},
 		"FORMAT is no JSON":       {write("FORMAT", "hello"), "data/FORMAT", "restore the file", false},
 		"FORMAT is empty":         {write("FORMAT", ""), "data/FORMAT", "restore the file", false},
 		"FORMAT is zeroes":        {write("FORMAT", strings.Repeat("\x00", 100)), "data/FORMAT", "restore the file", false},
@@ -62,6 +62,9 @@ func TestAQueueThatCannotBeUsedIsRefusedAndLeftAlone(t *testing.T) {
 		"the database is missing": {remove("db"), "data/db/MANIFEST", "restore the directory", false},
 		"MANIFEST is garbage":     {write("db/MANIFEST", "garbage that is no manifest at all"), "data/db", "restore it from a backup", true},
 		"MANIFEST is empty":       {write("db/MANIFEST", ""), "data/db", "restore it from a backup", true},
+		"the journal is missing":  {remove("journal"), "data/journal", "restore it from a backup", true},
+		"the journal is cut off":  {func(dir string) error { return os.Truncate(filepath.Join(dir, "journal"), 5000) }, "data/journal", "restore it from a backup", true},
+		"the journal is garbage":  {write("journal", "garbage that is no journal at all"), "data/journal", "restore it from a backup", true},
 		"another store's FORMAT":  {write("FORMAT", other), "data/db", "of the same store", true},
 	} {
 		t.Run(name, func(t *testing.T) {

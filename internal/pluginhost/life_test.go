@@ -41,7 +41,7 @@ func TestWhateverHappensEveryDeliveryHasAnHonestOutcomeAndNothingIsLeft(t *testi
 type life struct {
 	*rig
 	broken, refuse, hang atomic.Bool
-	crashes              atomic.Int64
+	crashed              atomic.Int64 // when the last one was, ns since 1970
 	wg                   sync.WaitGroup
 	mu                   sync.Mutex
 	open                 []*used
@@ -141,7 +141,7 @@ func (l *life) take(s step, n int) {
 		}
 	case "crash":
 		if living := l.disk.living(); len(living) > 0 {
-			l.crashes.Add(1)
+			l.crashed.Store(time.Now().UnixNano())
 			living[s.which%len(living)].crash()
 		}
 	case "replace":
@@ -173,7 +173,7 @@ func (l *life) deliver(s step) {
 	if s.do == "suspect" {
 		os[0].Crashes = 1
 	}
-	hung, before := l.hang.Load(), l.crashes.Load()
+	hung := l.hang.Load()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(l.Context(), 30*time.Second)
 	defer cancel()
@@ -188,8 +188,8 @@ func (l *life) deliver(s step) {
 			honest = a.Code == "" && a.Error == ""
 		case delivery.Interrupted:
 			honest = a.Code == delivery.CodePluginDown && a.Error != ""
-		case delivery.Crashed: // by us, or killed because its health was bad
-			honest = a.Code == delivery.CodePluginCrash && (l.crashes.Load() > before || hung || l.hang.Load() || time.Since(began) > 10*time.Second)
+		case delivery.Crashed: // by us, at the latest at this very moment, or killed because its health was bad
+			honest = a.Code == delivery.CodePluginCrash && (l.crashed.Load() >= began.UnixNano() || hung || l.hang.Load() || time.Since(began) > 10*time.Second)
 		case delivery.Retry: // a hang; a process that forgot the instance never is
 			honest = a.Code == delivery.CodeTimeout
 		}

@@ -34,7 +34,7 @@ func TestWhatCannotBeOpenedIsRefusedWithFileAndRemedy(t *testing.T) {
 		file string
 		what string
 	}{
-		{"newer format", write("FORMAT", `{"format":4,"store":"00000000aa","initialised":true}`), "FORMAT", "newer"},
+		{"newer format", write("FORMAT", `{"format":1000000,"store":"00000000aa","initialised":true}`), "FORMAT", "newer"},
 		{"format is not JSON", write("FORMAT", "hello"), "FORMAT", "does not say"},
 		{"format is empty", write("FORMAT", ""), "FORMAT", "does not say"},
 		{"format without a store", write("FORMAT", `{"format":1,"initialised":true}`), "FORMAT", "number"},
