@@ -59,6 +59,7 @@ type Options struct {
 	stat     func(string) (diskState, error)
 	look     time.Duration // instead of lookEvery
 	apply    time.Duration // instead of applyDelay
+	journal  int64         // instead of journalBytes, when the store is made
 	unsynced bool          // acknowledges what is not on disk: the control of the power-cut tests
 }
 
@@ -147,6 +148,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.look = cmp.Or(o.look, lookEvery)
 	o.apply = cmp.Or(o.apply, applyDelay)
+	o.journal = cmp.Or(o.journal, journalBytes)
 	return o
 }
 

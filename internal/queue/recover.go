@@ -62,7 +62,7 @@ func decodeRows(raw []byte, rows []row) ([]row, error) {
 
 // makeJournal makes the journal of a store that never had one.
 func (s *Store) makeJournal() error {
-	return journal.Create(filepath.Join(s.opts.Dir, journalFile), s.id, journalBytes)
+	return journal.Create(filepath.Join(s.opts.Dir, journalFile), s.id, s.opts.journal)
 }
 
 // openJournal opens the journal and gives the database what it lacks.

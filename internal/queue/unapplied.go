@@ -194,6 +194,7 @@ func (s *Store) write(g *group) error {
 			if err := s.settle(); err != nil {
 				return err
 			}
+			g.rows, g.base = g.rows[g.base:], 0 // those before are gone
 			number, err = u.journal.Append(appendRows(u.journal.Begin(), g.rows[g.base:]))
 		}
 		if err == nil {

@@ -132,6 +132,24 @@ func TestTheJournalGoesRoundAndRound(t *testing.T) {
 	h.sound()
 }
 
+// Small groups take a block each, so that they fill the journal long before the
+// database is due to take them over.
+func TestAJournalThatIsFullGivesWhatItHasToTheDatabase(t *testing.T) {
+	h := newHarness(t, patient, func(o *Options) { o.journal = 2 * journal.MaxRecord })
+	lane := h.lane("x.a")[0]
+	const groups = 3 * 2 * journal.MaxRecord / journal.BlockSize
+	for n := range groups {
+		h.accept(testEvent(n, lane))
+	}
+	if h.c.unapplied.busy {
+		t.Fatal("the database took rows over by itself, so the journal was not full")
+	}
+	c := h.crashed(t)
+	mustEqual(t, "ready after a crash", len(c.ready(lane)), groups)
+	mustEqual(t, "ready", len(h.ready(lane)), groups)
+	h.sound()
+}
+
 // A row that came and went while only the journal had it never gets to the database;
 // one that was there before does not stay there.
 func TestRowsThatCameAndWentAreCollapsed(t *testing.T) {
