@@ -252,8 +252,8 @@ func (s *Store) runOp(o *op) {
 	o.done <- firstError(s.stopped(), err)
 }
 
-// commit is the commit point of everything. Before it returns from the
-// database nothing of the group exists, and nobody was told otherwise; after
+// commit is the commit point of everything. Before write
+// returns nothing of the group exists, and nobody was told otherwise; after
 // it, all of it exists. Then dispatch hears of it, then the senders.
 func (s *Store) commit(g *group) {
 	s.mu.Lock()

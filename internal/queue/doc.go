@@ -8,7 +8,7 @@
 //   - Nothing is lost in between. Every accepted delivery is in exactly one
 //     place: ready, waiting, returning, or finished as success or failed. What
 //     was accepted is always the sum of these, and the sums are written in the
-//     transaction that changes the rows and shown after it.
+//     group that changes the rows and shown after it.
 //   - The payload that was accepted is the payload that is read, byte for
 //     byte; a row that does not match its checksum is set aside, counted and
 //     logged, and its delivery ends as failed with the code "damaged".

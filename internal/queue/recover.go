@@ -16,8 +16,8 @@ import (
 func appendRows(to []byte, rows []row) []byte {
 	for i := range rows {
 		r := &rows[i]
-		op := min(r.op, opDel)
-		if r.op == opNew {
+		op := r.op
+		if op == opNew { // what is new is known while it is in memory
 			op = opPut
 		}
 		to = append(to, byte(op))

@@ -180,6 +180,12 @@ func TestWhatNATSHasAnsweredArrives(t *testing.T) {
 
 func TestWhatAsynqHasAnsweredArrives(t *testing.T) {
 	path, err := exec.LookPath("redis-server")
+	if err != nil { // the same program, as Debian's redis-tools has it; its name says what it does
+		path, err = exec.LookPath("redis-check-rdb")
+	}
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatal("redis-server is not installed")
+	}
 	if err != nil {
 		t.Skip("redis-server is not installed")
 	}
@@ -190,6 +196,7 @@ func TestWhatAsynqHasAnsweredArrives(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "redis.sock")
 	c := exec.Command(path, "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	c.Args[0] = "redis-server"
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
