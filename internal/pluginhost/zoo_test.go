@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -270,10 +271,13 @@ func TestZooOfPluginsThatDieOfADelivery(t *testing.T) {
 	for behaviour, want := range map[string]string{
 		"crash-deliver": "exited with status 3",
 		"panic-deliver": "panic: the stairs were wet",
-		"starve-64":     "exited with status 2",
+		// 2 is the runtime's own end; where the tests are built with -race it may be the race
+		// detector's allocation that fails first, and that ends a process with 66.
+		"starve-64": "exited with status (2|66)",
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
+			ends := regexp.MustCompile(want)
 			c := newCage(t, behaviour, Options{Times: Times{MinPause: 50 * time.Millisecond, MaxPause: 100 * time.Millisecond}}).withNeighbour()
 			i := c.open(c.file, "bad.hook", nil)
 			for n := range maxEnds {
@@ -281,7 +285,7 @@ func TestZooOfPluginsThatDieOfADelivery(t *testing.T) {
 				o := outbound("1")
 				o.Crashes = n
 				a := attempt(i, o, patience)
-				if a.Outcome != delivery.Crashed || a.Code != delivery.CodePluginCrash || !strings.Contains(a.Error, want) {
+				if a.Outcome != delivery.Crashed || a.Code != delivery.CodePluginCrash || !ends.MatchString(a.Error) {
 					t.Fatalf("%d: %s", n, shown(a))
 				}
 				if strings.HasPrefix(want, "panic") && !strings.Contains(string(a.Body), "goroutine ") {
@@ -292,7 +296,7 @@ func TestZooOfPluginsThatDieOfADelivery(t *testing.T) {
 				}
 			}
 			c.await("it is suspended", func() bool { return c.ofAnimal().State == StateSuspended })
-			if s := c.ofAnimal(); !strings.Contains(s.LastError, want) || s.Ends != maxEnds || s.NextStart.IsZero() {
+			if s := c.ofAnimal(); !ends.MatchString(s.LastError) || s.Ends != maxEnds || s.NextStart.IsZero() {
 				t.Errorf("status %+v", s)
 			}
 			c.await("the log says so", func() bool { return strings.Contains(c.log.String(), "ended too often and is suspended") })
