@@ -185,6 +185,7 @@ func (s *Store) endLoop() {
 	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer, c.unapplied.timer} {
 		t.Stop()
 	}
+	c.unapplied.changed()
 	close(c.residency.wanted)
 	<-c.residency.ended
 	stop := firstError(s.stopped(), ErrStopped)

@@ -152,7 +152,7 @@ func (g *group) read(key []byte, changed func(*row), in func(*badger.Txn) error)
 		changed(r)
 		return nil
 	}
-	return g.s.db.View(in)
+	return in(g.s.c.unapplied.snapshot(g.s.db))
 }
 
 func (g *group) note(err error) {

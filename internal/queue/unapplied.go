@@ -166,6 +166,26 @@ type unapplied struct {
 	pending  atomic.Bool // readers of the database must ask first
 	ask      chan chan struct{}
 	points   points
+	seen     *badger.Txn // snapshot
+}
+
+// snapshot is the database as it was after the last transaction that was known to be
+// over. To begin a snapshot Badger waits until those under way are over, so it is begun
+// before one is handed over, and serves until that is known to be over: its rows are
+// found in spare. An open one holds garbage back, but there is none that is younger.
+func (u *unapplied) snapshot(db *badger.DB) *badger.Txn {
+	if u.seen == nil {
+		u.seen = db.NewTransaction(false)
+	}
+	return u.seen
+}
+
+// changed lets go of the snapshot: the database has changed, or is about to.
+func (u *unapplied) changed() {
+	if u.seen != nil {
+		u.seen.Discard()
+		u.seen = nil
+	}
 }
 
 func (u *unapplied) init() {
@@ -248,6 +268,7 @@ func (s *Store) applySome(due bool) {
 	u.timer.Stop()
 	u.cur, u.spare, u.busy = u.spare, u.cur, true
 	b, db := u.spare, s.db
+	u.snapshot(db)
 	go func() { u.finished <- b.apply(db) }()
 }
 
@@ -261,6 +282,7 @@ func (s *Store) applied(err error) error {
 // tookOver notes that the database has a batch.
 func (s *Store) tookOver(b *batch, err error) error {
 	u := &s.c.unapplied
+	u.changed()
 	if err = firstError(err, s.blog.poisoned()); err != nil {
 		err = fmt.Errorf("apply the journal to queue %q: %w", s.opts.Dir, err)
 		s.fail(err)
@@ -287,6 +309,7 @@ func (s *Store) settle() error {
 			return err
 		}
 	}
+	u.changed() // whoever settles changes the database, or waits for a change
 	if len(u.cur.rows) == 0 {
 		return nil
 	}
