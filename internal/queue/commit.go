@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -130,10 +131,11 @@ func (s *Store) commitLoop() {
 		case o := <-s.ops:
 			s.runOp(o)
 		case asked := <-c.unapplied.ask:
-			_ = s.settle() // an error has stopped the store
-			close(asked)
+			s.readerAsks(asked)
 		case err := <-c.unapplied.finished:
-			_ = s.applied(err)
+			if s.applied(err) == nil && len(c.unapplied.asked) > 0 {
+				s.applySome(true)
+			}
 		case <-c.unapplied.timer.C:
 			s.applySome(true)
 		case <-c.day.C:
@@ -203,6 +205,7 @@ func (s *Store) endLoop() {
 			drained = true
 		}
 	}
+	c.unapplied.answer(math.MaxUint64)
 	s.comps.stop()
 	if c.unapplied.busy { // only after a failure
 		<-c.unapplied.finished

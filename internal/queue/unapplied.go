@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -165,8 +166,15 @@ type unapplied struct {
 	timer    *time.Timer // armed while cur has rows
 	pending  atomic.Bool // readers of the database must ask first
 	ask      chan chan struct{}
+	asked    []asker
 	points   points
 	seen     *badger.Txn // snapshot
+}
+
+// asker waits until the database has the journal up to a record.
+type asker struct {
+	last uint64
+	done chan struct{}
 }
 
 // snapshot is the database as it was after the last transaction that was known to be
@@ -251,6 +259,7 @@ func (s *Store) keep(g *group, number uint64) {
 // applySome hands the rows over to the database when there are enough of them.
 func (s *Store) applySome(due bool) {
 	u := &s.c.unapplied
+	due = due || len(u.asked) > 0
 	if n := len(u.cur.rows); n == 0 || (!due && u.cur.size < applyBytes && n < applyRows) {
 		return
 	}
@@ -290,6 +299,7 @@ func (s *Store) tookOver(b *batch, err error) error {
 	}
 	u.journal.Applied(b.last)
 	u.points.remove(b)
+	u.answer(b.last)
 	s.c.compactors.committed(s, b.size)
 	s.c.builders.committed(b.size)
 	s.c.residency.committed(b.size)
@@ -315,6 +325,33 @@ func (s *Store) settle() error {
 	}
 	u.timer.Stop()
 	return s.tookOver(u.cur, u.cur.apply(s.db))
+}
+
+// readerAsks notes who waits for what is durable now. Senders do not wait for it: the
+// rows go to the database beside the groups that follow.
+func (s *Store) readerAsks(done chan struct{}) {
+	u := &s.c.unapplied
+	switch {
+	case len(u.cur.rows) > 0:
+		u.asked = append(u.asked, asker{u.cur.last, done})
+		if !u.busy {
+			s.applySome(true)
+		}
+	case u.busy:
+		u.asked = append(u.asked, asker{u.spare.last, done})
+	default:
+		close(done)
+	}
+}
+
+// answer lets those go on who waited for a record.
+func (u *unapplied) answer(last uint64) {
+	u.asked = slices.DeleteFunc(u.asked, func(a asker) bool {
+		if a.last <= last {
+			close(a.done)
+		}
+		return a.last <= last
+	})
 }
 
 // catchUp waits until the database has what was durable when it was called.
