@@ -29,6 +29,7 @@ type Store interface {
 	OldestAccepted(queue.Lane) (time.Time, error)
 
 	Summary(lane queue.Lane, seq uint64) (queue.Summary, error)
+	Summaries(of []queue.Change) ([]queue.Summary, error)
 	Attempts(lane queue.Lane, seq uint64) ([]delivery.Attempt, error)
 	Event(seq uint64) (queue.EventRecord, error)
 	FindEvent(id string) ([]queue.EventRecord, error)

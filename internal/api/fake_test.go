@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -101,6 +102,20 @@ func (s *fakeStore) Summary(lane queue.Lane, seq uint64) (queue.Summary, error) 
 		return row, fmt.Errorf("delivery: %w", queue.ErrNotFound)
 	}
 	return row, nil
+}
+
+func (s *fakeStore) Summaries(of []queue.Change) (sums []queue.Summary, err error) {
+	for _, c := range of {
+		row, err := s.Summary(c.Lane, c.Seq)
+		if errors.Is(err, queue.ErrNotFound) {
+			row, err = queue.Summary{ID: id.Delivery(s.StoreID(), uint32(c.Lane), c.Seq), Lane: c.Lane, Seq: c.Seq}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		sums = append(sums, row)
+	}
+	return sums, nil
 }
 
 func (s *fakeStore) Attempts(lane queue.Lane, seq uint64) ([]delivery.Attempt, error) {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/peanutsapp/peanuts-relay/internal/id"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
@@ -17,6 +16,10 @@ import (
 // heartbeat is how often a stream without changes sends a comment, so that both
 // sides notice a connection that is gone.
 const heartbeat = 15 * time.Second
+
+// lookedUp is how many changes are looked up at once: an event of each, of about 500
+// bytes, is in memory then.
+const lookedUp = 64
 
 // getStream sends server-sent events (WHATWG HTML, section 9.2): "delivery"
 // with a rest.Change for every change from now on, and "missed" with a
@@ -94,24 +97,36 @@ func (s *stream) run(r *http.Request, sub *subscriber) {
 	}
 }
 
-// changes writes cs, flushing every few so that the buffer stays small and the
-// reader's pace is felt.
+// changes writes cs, a few at a time: each few are looked up together, and are
+// flushed, so that the buffer stays small and the reader's pace is felt. What the
+// reader did not ask for is not looked up.
 func (s *stream) changes(cs []change) error {
 	v := s.api.view()
-	for i := range cs {
-		summary, err := s.api.summaryOf(&cs[i].Change)
+	for few := range slices.Chunk(cs, lookedUp) {
+		var wanted []queue.Change
+		var events []rest.Change
+		for i := range few {
+			c := &few[i]
+			status := v.status(&queue.Summary{Lane: c.Lane, Seq: c.Seq, State: c.State})
+			if len(s.wanted) == 0 || slices.Contains(s.wanted, status) {
+				wanted = append(wanted, c.Change)
+				events = append(events, rest.Change{Kind: c.Kind, At: rest.At(c.at), Delivery: rest.Delivery{Status: status}})
+			}
+		}
+		if len(wanted) == 0 {
+			continue
+		}
+		sums, err := s.api.Store.Summaries(wanted)
 		if err != nil {
 			return err
 		}
-		status := v.status(&summary)
-		if len(s.wanted) > 0 && !slices.Contains(s.wanted, status) {
-			continue
+		for i := range wanted {
+			asChanged(&sums[i], &wanted[i])
+			events[i].Delivery = v.row(&sums[i], events[i].Delivery.Status)
+			s.event("delivery", events[i])
 		}
-		s.event("delivery", rest.Change{Kind: cs[i].Kind, At: rest.At(cs[i].at), Delivery: v.row(&summary, status)})
-		if s.buf.Len() > 16<<10 {
-			if err := s.flush(); err != nil {
-				return err
-			}
+		if err := s.flush(); err != nil {
+			return err
 		}
 	}
 	return s.flush()
@@ -140,20 +155,12 @@ func (s *stream) flush() error {
 	return s.out.Flush()
 }
 
-// summaryOf is the row of a changed delivery as the change left it, which may
-// not be as it is now. Of a row that has gone from the log the change is all
-// there is.
-func (a *API) summaryOf(c *queue.Change) (queue.Summary, error) {
-	s, err := a.Store.Summary(c.Lane, c.Seq)
-	if errors.Is(err, queue.ErrNotFound) {
-		s, err = queue.Summary{ID: id.Delivery(a.Store.StoreID(), uint32(c.Lane), c.Seq), Lane: c.Lane, Seq: c.Seq}, nil
-	}
-	if err != nil {
-		return s, err
-	}
+// asChanged makes the row of a delivery what it was when the change left it, which
+// may not be as it is now. Of a row that has gone from the log the change is all there
+// is.
+func asChanged(s *queue.Summary, c *queue.Change) {
 	if s.Attempts != c.Attempts || s.State != c.State {
 		s.Error, s.Finished = "", time.Time{}
 	}
 	s.State, s.Attempts, s.StatusCode, s.Code, s.Next = c.State, c.Attempts, c.StatusCode, c.Code, c.Next
-	return s, nil
 }

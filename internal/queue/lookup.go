@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -34,6 +35,36 @@ func (s *Store) Summary(lane Lane, seq uint64) (sum Summary, err error) {
 		return nil, err
 	})
 	return sum, err
+}
+
+// Summaries are the rows of the log for changes, in their order, of one snapshot. Of
+// a delivery that has gone from the log there is the identity only.
+func (s *Store) Summaries(of []Change) (sums []Summary, err error) {
+	days := s.dayList()
+	err = s.view(func(txn *badger.Txn) (found []damaged, err error) {
+		sums = make([]Summary, len(of))
+		for i := range of {
+			c := &of[i]
+			gone := Summary{ID: id.Delivery(s.id, uint32(c.Lane), c.Seq), Lane: c.Lane, Seq: c.Seq}
+			p, err := locate(txn, days, c.Lane, c.Seq)
+			if errors.Is(err, ErrNotFound) {
+				sums[i] = gone
+				continue
+			}
+			var bad *damaged
+			if err == nil {
+				sums[i], bad, err = s.summarise(txn, p.key, p.raw)
+			}
+			if bad != nil {
+				found, sums[i], err = append(found, *bad), gone, nil
+			}
+			if err != nil {
+				return found, err
+			}
+		}
+		return found, nil
+	})
+	return sums, err
 }
 
 // summarise makes the row of the log for an r, w, p, f or h row.

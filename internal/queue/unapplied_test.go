@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,15 +23,14 @@ import (
 func patient(o *Options) { o.apply = time.Hour }
 
 // crashed is a second harness on what the disk would have if the process of the first
-// were killed now.
+// were killed now. A kill stops everything at once and a copy does not: what refers to
+// something is copied before it, so that rows that the store takes over meanwhile are
+// there too, or not.
 func (h *harness) crashed(t *testing.T) *harness {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "q")
-	if err := os.CopyFS(dir, os.DirFS(h.opts.Dir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(dir, dbDir, "LOCK")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
+	for _, files := range []string{journalFile, dbDir + "/*.mem", dbDir + "/MANIFEST", dbDir + "/*.sst", dbDir + "/*.vlog", "*", dbDir + "/*"} {
+		copyOnce(t, dir, h.opts.Dir, files)
 	}
 	c := &harness{t: t, clock: h.clock, opts: h.opts}
 	c.opts.Dir = dir
@@ -38,6 +38,39 @@ func (h *harness) crashed(t *testing.T) *harness {
 	c.open()
 	t.Cleanup(c.close)
 	return c
+}
+
+// copyOnce copies files that are not there yet, without the lock of the database.
+func copyOnce(t *testing.T, to, from, pattern string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(from, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		rel, err := filepath.Rel(from, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := filepath.Join(to, rel)
+		if _, err := os.Stat(target); err == nil || info.IsDir() || info.Name() == "LOCK" {
+			continue
+		}
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(target), 0o700)
+		}
+		if err == nil {
+			err = os.WriteFile(target, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (h *harness) unappliedRows() int { return len(h.c.unapplied.cur.rows) }
@@ -377,4 +410,63 @@ func TestWhatASinkKeptIsReadFromTheJournal(t *testing.T) {
 	want("")
 	h.reopen()
 	want("")
+}
+
+// Readers wait for what was durable when they came, among senders and among each
+// other, and never for ever.
+func TestReadersAmongSendersSeeWhatWasAcknowledged(t *testing.T) {
+	h := newHarness(t, patient)
+	lane := h.lane("x.a")[0]
+	const senders, each = 6, 50
+	var wg sync.WaitGroup
+	for range senders {
+		wg.Go(func() {
+			for n := range each {
+				ev := testEvent(n, lane)
+				if err := h.Accept(t.Context(), []*Event{ev}); err != nil {
+					t.Error(err)
+					return
+				}
+				of := []Change{{Lane: lane, Seq: ev.Seq + 1_000_000}, {Lane: lane, Seq: ev.Seq}}
+				sums, err := h.Summaries(of)
+				if err != nil || len(sums) != 2 {
+					t.Errorf("event %d: %d rows, %v", ev.Seq, len(sums), err)
+					return
+				}
+				if gone, own := sums[0], sums[1]; own.Seq != ev.Seq || own.EventID != ev.ID || gone.EventID != "" || gone.Seq != of[0].Seq || gone.ID == "" {
+					t.Errorf("event %d: %+v", ev.Seq, sums)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	mustEqual(t, "ready", len(h.ready(lane)), senders*each)
+	h.sound()
+}
+
+func TestAReaderThatWaitsIsAnsweredWhenTheStoreCloses(t *testing.T) {
+	h := newHarness(t, patient)
+	lane := h.lane("x.a")[0]
+	ev := h.accept(testEvent(1, lane))[0]
+	s := h.Store
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for {
+				if _, err := s.Summaries([]Change{{Lane: lane, Seq: ev.Seq}}); err != nil {
+					if !errors.Is(err, ErrStopped) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			for s.Accept(t.Context(), []*Event{testEvent(2, lane)}) == nil {
+			}
+		})
+	}
+	waitUntil(t, "some events", func() bool { return s.Stats().Deliveries > 100 })
+	h.close()
+	wg.Wait()
 }

@@ -72,6 +72,13 @@ func (l *lateStore) Summary(lane queue.Lane, seq uint64) (queue.Summary, error) 
 	return queue.Summary{}, queue.ErrStopped
 }
 
+func (l *lateStore) Summaries(of []queue.Change) ([]queue.Summary, error) {
+	if s := l.get(); s != nil {
+		return s.Summaries(of)
+	}
+	return nil, queue.ErrStopped
+}
+
 func (l *lateStore) Attempts(lane queue.Lane, seq uint64) ([]delivery.Attempt, error) {
 	if s := l.get(); s != nil {
 		return s.Attempts(lane, seq)
