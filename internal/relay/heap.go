@@ -12,10 +12,10 @@ const (
 	// of the heap, as GOGC has it, would be too little room in a flood and too much
 	// with a backlog: most of the heap is the database's memtables and builders
 	// then, which need no scanning.
-	smallHeap = 104 << 20
-	heapRoom  = 20 << 20
+	smallHeap = 88 << 20
+	heapRoom  = 12 << 20
 	// Bounds of the share that the room is.
-	leastGCPercent = 12
+	leastGCPercent = 8
 	mostGCPercent  = 100
 	// mostSpare is how much memory that was freed a process larger than smallHeap
 	// keeps from the system. The database frees 8 to 24 MiB at a time, for memtables
