@@ -91,6 +91,7 @@ var imports = map[string][]string{
 	"internal/testhost":    {},
 	"internal/docstest":    {},
 	"internal/hostiletest": {},
+	"internal/secrettest":  {},
 }
 
 // owners names the one place that may import a module, so that a change of

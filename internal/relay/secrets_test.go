@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/cli"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/secrettest"
 )
 
 // What is planted, one for each place of a configuration that can hold a secret.
@@ -46,55 +46,6 @@ const (
 func planted() []string {
 	return []string{plantedTop, plantedHelper, plantedWebhook, plantedFile, plantedCred, plantedStandard, plantedBearer,
 		plantedDefault, plantedApiKey, plantedTeam, plantedPath, plantedQuery, plantedURLEnv}
-}
-
-// formsOf are the ways in which a secret can look, by name.
-func formsOf(secret string) map[string]string {
-	quoted, _ := json.Marshal(secret)
-	forms := map[string]string{
-		"plain": secret, "query-escaped": url.QueryEscape(secret), "path-escaped": url.PathEscape(secret),
-		"json": string(quoted[1 : len(quoted)-1]), "hex": hex.EncodeToString([]byte(secret)),
-		"HEX": strings.ToUpper(hex.EncodeToString([]byte(secret))),
-	}
-	for skip := range 3 {
-		// The same bytes look different at each of three offsets; the characters
-		// that depend on the neighbours are left out.
-		padded := append(make([]byte, skip), secret...)
-		padded = padded[:len(padded)-len(padded)%3]
-		from := (skip*4 + 2) / 3
-		forms[fmt.Sprintf("base64+%d", skip)] = base64.StdEncoding.EncodeToString(padded)[from:]
-		forms[fmt.Sprintf("base64url+%d", skip)] = base64.URLEncoding.EncodeToString(padded)[from:]
-	}
-	if key, err := base64.StdEncoding.DecodeString(secret); err == nil {
-		forms["decoded"] = string(key)
-	}
-	return forms
-}
-
-// sightings returns which of the forms of a secret are in data.
-func sightings(data []byte, forms map[string]string) (found []string) {
-	for name, form := range forms {
-		if bytes.Contains(data, []byte(form)) {
-			found = append(found, name)
-		}
-	}
-	return found
-}
-
-func TestTheSearchForSecretsFindsEachForm(t *testing.T) {
-	s := plantedBearer
-	for _, data := range []string{
-		"x" + s + "y", url.QueryEscape("a b" + s), hex.EncodeToString([]byte("q" + s)), strings.ToUpper(hex.EncodeToString([]byte(s))),
-		base64.StdEncoding.EncodeToString([]byte(s)), base64.StdEncoding.EncodeToString([]byte("u:" + s + "tail")),
-		base64.URLEncoding.EncodeToString([]byte("u" + s)), `{"a":"` + s + `"}`,
-	} {
-		if len(sightings([]byte(data), formsOf(s))) == 0 {
-			t.Errorf("not found in %q", data)
-		}
-	}
-	if found := sightings([]byte("Bearer ******** of "+plantedTeam), formsOf(s)); found != nil {
-		t.Errorf("found where it is not: %v", found)
-	}
 }
 
 // indiscreet is a receiver that tells everything it knows, in every form that is
@@ -288,9 +239,9 @@ func (o output) disk(h *home, when string) {
 func (o output) check(t *testing.T) {
 	t.Helper()
 	for _, s := range planted() {
-		forms := formsOf(s)
+		forms := secrettest.Forms(s)
 		for where, data := range o {
-			if found := sightings(data, forms); found != nil {
+			if found := secrettest.Sightings(data, forms); found != nil {
 				at := bytes.Index(data, []byte(s))
 				around := ""
 				if at >= 0 {
@@ -358,7 +309,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 	for _, where := range []string{"disk stopped", "GET /v1/deliveries/", "command delivery", "GET /v1/events/e"} {
 		seen := false
 		for name, data := range out {
-			seen = seen || strings.HasPrefix(name, where) && sightings(data, formsOf(canary)) != nil
+			seen = seen || strings.HasPrefix(name, where) && secrettest.Sightings(data, secrettest.Forms(canary)) != nil
 		}
 		if !seen {
 			t.Errorf("the payload was not found in what %q gave: the search is blind", where)
