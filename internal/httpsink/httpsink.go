@@ -140,7 +140,6 @@ func New(o Options) (*Sink, error) {
 		signer:  o.Signer,
 		host:    u.Host,
 		shown:   shownRequest(&o, u),
-		masker:  newMasker(&o, u),
 		address: dialAddress(u),
 		most:    max(o.Concurrency, 1),
 	}
@@ -151,9 +150,12 @@ func New(o Options) (*Sink, error) {
 	}
 	s.template = &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: static,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-	if s.transport, err = s.newTransport(&o, tlsConfig); err != nil {
+	proxy, err := proxyOf(&o, s.template)
+	if err != nil {
 		return nil, err
 	}
+	s.transport = s.newTransport(&o, tlsConfig, proxy)
+	s.masker = newMasker(&o, u, user, proxy)
 	s.head = newHead(s.template)
 	s.idle = http1.NewPool(s.most, idleConnTimeout)
 	s.exchanges.New = func() any { return &exchange{wire: http1.NewExchange()} }
@@ -161,16 +163,21 @@ func New(o Options) (*Sink, error) {
 	return s, nil
 }
 
-func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport, error) {
-	proxyFrom := o.Proxy
-	if proxyFrom == nil {
-		proxyFrom = http.ProxyFromEnvironment
+// proxyOf is the proxy that requests to the target go through, nil for none.
+func proxyOf(o *Options, to *http.Request) (*url.URL, error) {
+	from := o.Proxy
+	if from == nil {
+		from = http.ProxyFromEnvironment
 	}
-	proxy, err := proxyFrom(s.template)
+	proxy, err := from(to)
 	if err != nil {
 		// The error quotes the variable, which may hold a password.
 		return nil, errors.New("the proxy that the environment names for this url is not a valid address")
 	}
+	return proxy, nil
+}
+
+func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config, proxy *url.URL) *http.Transport {
 	d := &dialer{timeout: s.timeout + dialGrace, control: o.Egress.Control(s.template.URL.Hostname())}
 	t := &http.Transport{
 		DialContext:            d.dial,
@@ -185,7 +192,7 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport,
 	if proxy == nil {
 		d.tls = tlsConfig
 		t.DialTLSContext = d.dialTLS
-		return t, nil
+		return t
 	}
 	d.control = o.Egress.ProxyControl()
 	s.proxied = o.Egress.CheckProxied(s.template.URL.Hostname())
@@ -194,7 +201,7 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config) (*http.Transport,
 	t.TLSClientConfig.ServerName = "" // net/http fills in the proxy's or the target's
 	t.OnProxyConnectResponse = checkProxyAnswer
 	t.TLSHandshakeTimeout = s.timeout
-	return t, nil
+	return t
 }
 
 // Close closes the idle connections. Attempts in flight are not disturbed.

@@ -25,8 +25,8 @@ type masker struct{ *secret.Masker }
 func (m masker) line(s string) string { return m.Line(s, maxLine) }
 
 // newMasker collects what a receiver may echo: the signing secrets, the values
-// of the headers, and path, query and userinfo of the URL.
-func newMasker(o *Options, u *url.URL) masker {
+// of the headers, path and query of the URL and the user in it; and what a proxy may.
+func newMasker(o *Options, u *url.URL, user *url.Userinfo, proxy *url.URL) masker {
 	var found secret.Patterns
 	if o.Signer != nil {
 		for _, s := range o.Signer.Secrets() {
@@ -38,6 +38,10 @@ func newMasker(o *Options, u *url.URL) masker {
 		addHeader(h, found.Add)
 	}
 	addURL(u, found.Add)
+	addUser(user, found.Add)
+	if proxy != nil {
+		addUser(proxy.User, found.Add)
+	}
 	return masker{secret.NewMasker(&found)}
 }
 
@@ -69,12 +73,15 @@ func addURL(u *url.URL, add func(string, int)) {
 			add(v, minSecret)
 		}
 	}
-	if u.User == nil {
+}
+
+func addUser(user *url.Userinfo, add func(string, int)) {
+	if user == nil {
 		return
 	}
-	add(strings.TrimPrefix(basicAuth(u.User), "Basic "), minSecret)
-	if password, ok := u.User.Password(); ok {
+	add(strings.TrimPrefix(basicAuth(user), "Basic "), minSecret)
+	if password, ok := user.Password(); ok {
 		add(password, minSecret)
 	}
-	add(u.User.Username(), minPlain)
+	add(user.Username(), minPlain)
 }

@@ -48,3 +48,35 @@ func TestAHostInALocationIsMaskedBeforeItIsCut(t *testing.T) {
 		t.Errorf("the error has a part of the secret: %s", a.Error)
 	}
 }
+
+// A proxy that complains shows what it was sent, in plain text or as it came.
+func TestTheEchoOfTheProxysPasswordIsMasked(t *testing.T) {
+	const password = "word-of-the-proxy/1"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := r.Header.Get("Proxy-Authorization")
+		w.Header().Set("X-Sent", sent)
+		w.WriteHeader(http.StatusBadGateway)
+		given := &http.Request{Header: http.Header{"Authorization": {sent}}}
+		_, plain, _ := given.BasicAuth()
+		fmt.Fprintf(w, "sent %s, that is %s, end", sent, plain)
+	}))
+	t.Cleanup(srv.Close)
+	s := newSink(t, "http://partner.example/hook", func(o *Options) {
+		o.Proxy = func(*http.Request) (*url.URL, error) {
+			u, err := url.Parse(srv.URL)
+			if err == nil {
+				u.User = url.UserPassword("us", password)
+			}
+			return u, err
+		}
+	})
+	a := deliver(t, s, outbound())
+	if got := string(a.Body); got != "sent Basic ********, that is ********, end" {
+		t.Errorf("the body that is kept is %q", got)
+	}
+	for _, h := range a.Headers {
+		if h.Name == "X-Sent" && h.Value != "Basic ********" {
+			t.Errorf("the header that is kept is %q", h.Value)
+		}
+	}
+}
