@@ -131,9 +131,16 @@ func startError(err error) error {
 }
 
 // preferToKill makes the kernel choose the plugin before us when memory runs out. Where
-// that is not allowed, nothing is lost.
+// that is not allowed, nothing is lost. A process that is not dumpable starts one whose
+// files in /proc are root's for a moment longer than its start takes.
 func preferToKill(pid int) {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0)
+	for range 20 {
+		err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0)
+		if !errors.Is(err, os.ErrPermission) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // niceness is how far below ours the priority of plugins is, see sched(7): where both

@@ -58,7 +58,11 @@ func newRun(ctx context.Context, o Options, file *File) *run {
 // reads; none of the host's.
 func (r *run) prepare(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 	r.dir = dir
-	r.env = environment(os.Environ(), cmd.Env)
+	env, hidden := environment(os.Environ(), cmd.Env)
+	if len(hidden) > 0 {
+		r.out.log.Warn("the sink plugin is told of the proxy without the user and the password that are in its address", "variables", hidden)
+	}
+	r.env = env
 	return r, nil
 }
 
@@ -251,25 +255,3 @@ func (r *run) PluginToHost(network, addr string) (string, string, error) { retur
 
 // HostToPlugin leaves addresses as they are.
 func (r *run) HostToPlugin(network, addr string) (string, string, error) { return network, addr, nil }
-
-// passed names the variables of the host that a plugin gets, and nothing else: what it
-// needs to speak TLS, to find a proxy, and to tell the time in words.
-func passed() []string {
-	return []string{
-		"TZ", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR",
-		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-	}
-}
-
-// environment is what a plugin gets of the host's variables, and what go-plugin adds.
-func environment(host, added []string) []string {
-	var env []string
-	for _, name := range passed() {
-		for _, v := range host {
-			if strings.HasPrefix(v, name+"=") {
-				env = append(env, v)
-			}
-		}
-	}
-	return append(env, added...)
-}
