@@ -26,6 +26,10 @@ func main() {
 }
 
 func run() int {
+	if err := keepMemory(); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return cli.ExitFailure
+	}
 	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve})
 }
 
