@@ -24,12 +24,14 @@ const patience = 60 * time.Second
 // site is the directory, the configuration and the sockets of a daemon that a
 // test starts again and again.
 type site struct {
-	t      *testing.T
-	dir    string   // sockets and configuration
-	data   string   // the queue's directory
-	env    []string // of the daemon, besides the test's own
-	client *http.Client
-	admin  *adminclient.Client
+	t    *testing.T
+	dir  string   // sockets and configuration
+	data string   // the queue's directory
+	env  []string // of the daemon, besides the test's own
+	// prepare changes the daemon's command before it is started; nil = nothing.
+	prepare func(*exec.Cmd)
+	client  *http.Client
+	admin   *adminclient.Client
 }
 
 // newSite writes the configuration: the helper "crash" with these webhooks.
@@ -100,6 +102,9 @@ func (s *site) start() *process {
 	p.cmd = exec.Command(self, "serve", "--config", s.config())
 	p.cmd.Args[0] = "peanuts-relay"
 	p.cmd.Env = append(append(os.Environ(), "STATE_DIRECTORY="+s.dir), s.env...)
+	if s.prepare != nil {
+		s.prepare(p.cmd)
+	}
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)

@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -222,7 +224,7 @@ func (l *lab) usage() (u usage, err error) {
 	}
 	p := fmt.Sprintf("/proc/%d/", l.daemon.Process.Pid)
 	u.written, err = procField(p+"io", "write_bytes:", 1)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // the daemon shows it to root only; then it is 0
 		return u, err
 	}
 	if u.anonymous, err = procField(p+"status", "RssAnon:", 1024); err != nil {
