@@ -23,7 +23,7 @@ func (o Outcome) String() string {
 	if o < 0 || int(o) >= len(names) {
 		o = 0
 	}
-	return names[o]
+	return names[o] // #nosec G602 -- o was compared with the length
 }
 
 // Verdict is an error as the relay reads it. See [VerdictOf].

@@ -99,7 +99,7 @@ func byteSize(n int64) string {
 		value /= step
 		unit++
 	}
-	return strconv.FormatFloat(value, 'f', 1, 64) + " " + []string{"B", "KiB", "MiB", "GiB", "TiB"}[unit]
+	return strconv.FormatFloat(value, 'f', 1, 64) + " " + []string{"B", "KiB", "MiB", "GiB", "TiB"}[unit] // #nosec G602 -- the loop ends at the last unit
 }
 
 // plural counts things.

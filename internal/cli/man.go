@@ -28,7 +28,7 @@ peanuts-relay man /usr/local/share/man/man1`,
 				})
 			}
 			return a.eachPage(cmd.Root(), func(name string, page []byte) error {
-				if err := os.WriteFile(filepath.Join(args[0], name), page, 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(args[0], name), page, 0o644); err != nil { // #nosec G306 -- manual pages are for everybody
 					return fileFault(err, "write manual page")
 				}
 				return nil

@@ -16,7 +16,7 @@ import (
 )
 
 // secretVariable keeps secrets out of the list of processes.
-const secretVariable = "PEANUTS_RELAY_SECRET"
+const secretVariable = "PEANUTS_RELAY_SECRET" // #nosec G101 -- a name
 
 // secretFlags name the secrets to verify with.
 type secretFlags struct {

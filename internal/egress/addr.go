@@ -97,6 +97,7 @@ func embedded(addr netip.Addr) []netip.Addr {
 		return []netip.Addr{at(2)}
 	case in("2001::/32"): // Teredo, RFC 4380: the server, and the client inverted
 		return []netip.Addr{at(4), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]})}
+	// #nosec G602 -- b has sixteen bytes
 	case (b[8] == 0 || b[8] == 2) && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe: // ISATAP, RFC 5214 section 6.1
 		return []netip.Addr{at(12)}
 	}

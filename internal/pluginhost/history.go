@@ -43,6 +43,7 @@ func (h *history) failed(now time.Time, up time.Duration, t *Times, last, crash 
 		most = min(most, t.MinPause<<h.step)
 		h.step++
 	}
+	// #nosec G404 -- spreads restarts, protects nothing
 	h.next = now.Add(1 + rand.N(most)) // full jitter: plugins that fell together do not get up together
 }
 

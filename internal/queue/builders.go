@@ -66,7 +66,7 @@ func (b *builders) trim() {
 			continue
 		}
 		a.TrimTo(builderMemory + 1)
-		keep[n] = a
+		keep[n] = a // #nosec G602 -- n is below the length
 	}
 	for _, a := range keep {
 		b.pool.Return(a)

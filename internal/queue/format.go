@@ -107,7 +107,7 @@ func makeDir(dir string) error {
 		return nil
 	}
 	if err == nil {
-		err = os.Chmod(dir, 0o700)
+		err = os.Chmod(dir, 0o700) // #nosec G302 -- a directory
 	}
 	if err == nil {
 		err = syncDir(filepath.Dir(dir))

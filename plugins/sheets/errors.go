@@ -55,7 +55,7 @@ func (e *outdated) Unwrap() error { return e.last }
 // as long as the answer says, else a minute, after which it has refilled, and up to a
 // quarter of it so that several programs with one account do not come back at once.
 func quotaPause(h http.Header) time.Duration {
-	return cmp.Or(retryAfter(h), time.Minute+rand.N(15*time.Second))
+	return cmp.Or(retryAfter(h), time.Minute+rand.N(15*time.Second)) // #nosec G404 -- spreads retries, protects nothing
 }
 
 // verdict is what an error of a call means. It holds no part of a key or a token.
