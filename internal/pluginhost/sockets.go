@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost/process"
 )
@@ -20,8 +21,8 @@ type sockets struct {
 	made bool
 }
 
-// prepare makes the directory, and sweeps it the first time. A directory that somebody
-// removed meanwhile is made again.
+// prepare makes the directory, and sweeps it the first time, if it is ours. A directory
+// that somebody removed meanwhile is made again.
 func (s *sockets) prepare() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,6 +35,8 @@ func (s *sockets) prepare() error {
 		return fmt.Errorf("directory for the sockets of plugins: %w", err)
 	case !info.IsDir():
 		return fmt.Errorf("directory for the sockets of plugins: %s is no directory", s.dir)
+	case ownerOf(info) != os.Geteuid(): // who could put a name there for us to kill by, or take one away
+		return fmt.Errorf("directory for the sockets of plugins: %s belongs to user %d; remove it", s.dir, ownerOf(info))
 	case info.Mode().Perm() != 0o700: // the umask took something, or somebody gave more
 		if err := os.Chmod(s.dir, 0o700); err != nil { // #nosec G302 -- a directory
 			return fmt.Errorf("directory for the sockets of plugins: %w", err)
@@ -44,6 +47,14 @@ func (s *sockets) prepare() error {
 		s.made = true
 	}
 	return nil
+}
+
+// ownerOf is the user that a file belongs to, -1 when that cannot be told.
+func ownerOf(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
 }
 
 // sweep ends what a host left that was killed: sockets, and processes that outlived it.

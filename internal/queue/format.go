@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/id"
+	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
 const (
@@ -110,21 +111,12 @@ func makeDir(dir string) error {
 		err = os.Chmod(dir, 0o700) // #nosec G302 -- a directory
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(dir))
+		err = journal.SyncDir(filepath.Dir(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }
 
 // readMarker returns nil without an error when there is no FORMAT.
@@ -175,7 +167,7 @@ func writeMarker(dir string, m *marker) error {
 		err = os.Rename(tmp, filepath.Join(dir, formatFile))
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = journal.SyncDir(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("write format of queue: %w", err)
