@@ -444,6 +444,19 @@ func TestWebhooksAndStatus(t *testing.T) {
 	}
 }
 
+func TestTheStatusShowsAnUpgradeThatWasRefused(t *testing.T) {
+	const bad = "sink plugin zapier: its process ended during the start"
+	status := rest.Status{Config: rest.Config{State: rest.ConfigRejected, LastReload: &rest.Reload{Result: rest.ReloadRejected, Errors: 1, Error: bad}},
+		Plugins: []rest.Plugin{{Sink: "zap", State: rest.PluginReady, Healthy: true, Outdated: true}, {Sink: "zapier", State: rest.PluginReady, Healthy: true, Outdated: true}}}
+	stdout, _ := ask(t, &adminStub{answers: map[string]any{"GET /v1/status": status}}, 0, 0, "status")
+	for _, want := range []string{"! plugin zapier: its file was replaced and the new one is refused, the former one runs: " + bad + "\n",
+		"! plugin zap: its file was replaced, the former one runs: peanuts-relay reload\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is missing from\n%s", want, stdout)
+		}
+	}
+}
+
 func TestRefusalsHaveTheirExitStatus(t *testing.T) {
 	for _, c := range []struct {
 		answer refusedWith

@@ -70,7 +70,7 @@ func (a *app) printStatus(s *rest.Status) error {
 	if err := p.write(); err != nil {
 		return err
 	}
-	if err := a.printPlugins(s.Plugins); err != nil || len(s.Webhooks) == 0 {
+	if err := a.printPlugins(s.Plugins, s.Config.LastReload); err != nil || len(s.Webhooks) == 0 {
 		return err
 	}
 	fmt.Fprintln(a.Out)

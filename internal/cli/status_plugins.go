@@ -8,8 +8,9 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// printPlugins shows the plugins' processes, and of those that are not well why.
-func (a *app) printPlugins(plugins []rest.Plugin) error {
+// printPlugins shows the plugins' processes, and of those that are not well why. last is
+// the last reload, nil when there was none.
+func (a *app) printPlugins(plugins []rest.Plugin, last *rest.Reload) error {
 	if len(plugins) == 0 {
 		return nil
 	}
@@ -29,7 +30,10 @@ func (a *app) printPlugins(plugins []rest.Plugin) error {
 	}
 	for _, p := range plugins {
 		a.printTrouble(&p)
-		if p.Outdated {
+		switch {
+		case p.Outdated && refusedUpgrade(&p, last):
+			fmt.Fprintf(a.Out, "%s plugin %s: its file was replaced and the new one is refused, the former one runs: %s\n", st.bad("!"), p.Sink, oneLine(last.Error))
+		case p.Outdated:
 			fmt.Fprintf(a.Out, "%s plugin %s: its file was replaced, the former one runs: peanuts-relay reload\n", st.bad("!"), p.Sink)
 		}
 		if p.Dropped > 0 {
@@ -40,6 +44,11 @@ func (a *app) printPlugins(plugins []rest.Plugin) error {
 		}
 	}
 	return nil
+}
+
+// refusedUpgrade reports whether the last reload was refused because of this plugin.
+func refusedUpgrade(p *rest.Plugin, last *rest.Reload) bool {
+	return last != nil && last.Result == rest.ReloadRejected && strings.Contains(last.Error, "sink plugin "+p.Sink+":")
 }
 
 // crashLines is how many lines of a crash report status shows: a Go panic says in
