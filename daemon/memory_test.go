@@ -65,8 +65,7 @@ func controlCore(t *testing.T, secret string) string {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "kill -s ABRT $$")
 	cmd.Env = []string{"SECRET=" + secret}
-	cmd.Args = append([]string{"sh", "-c", `ulimit -c unlimited && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
-	cmd.Dir = dir
+	withCores(cmd, dir)
 	err = cmd.Run()
 	failed, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
