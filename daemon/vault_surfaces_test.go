@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -78,9 +77,7 @@ func (v *vault) collect(deliveries []string, hook string) {
 // listen follows the stream until stop is called.
 func (v *vault) listen() (stop func()) {
 	ctx, cancel := context.WithCancel(v.t.Context())
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", v.file("admin.sock"))
-	}}}
+	c := &http.Client{Transport: v.toAdmin()}
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://admin/v1/deliveries/stream", nil)
 	if err != nil {
 		v.t.Fatal(err)

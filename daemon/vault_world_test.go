@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -252,12 +253,17 @@ func (v *vault) add(surface, place string, data []byte) {
 	v.out[surface][place] = append(v.out[surface][place], data...)
 }
 
+// toAdmin connects to the admin socket for each request.
+func (v *vault) toAdmin() *http.Transport {
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", v.file("admin.sock"))
+	}}
+}
+
 // ask puts a request to the admin socket, without a client of ours between.
 func (v *vault) ask(t *testing.T, method, path, body string) (int, []byte) {
 	t.Helper()
-	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
-		return net.Dial("unix", v.file("admin.sock"))
-	}}}
+	c := &http.Client{Timeout: patience, Transport: v.toAdmin()}
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://admin"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
