@@ -232,9 +232,8 @@ func (v *vault) mistakes() {
 	try := func(what, name, text, good string) {
 		v.put(name, text)
 		defer v.put(name, good)
-		args := [][]string{{"check"}, {"plan"}, {"reload"}}[tried%3] // plan and reload: by their routes, too
-		out := v.command("", append(args, v.config())[:1]...)
-		v.add("errors of check, plan and reload", args[0]+" "+what, out)
+		command := []string{"check", "plan", "reload"}[tried%3] // the last two each time by their routes, too
+		v.add("errors of check, plan and reload", command+" "+what, v.command("", command))
 		for _, route := range []string{"/v1/plan", "/v1/reload"} {
 			_, text := v.ask(v.t, "POST", route, "")
 			if !bytes.Contains(text, []byte(`"findings"`)) {
