@@ -42,7 +42,7 @@ func (v *vault) hand(id, helper string) (deliveries []string) {
 	}
 	for _, d := range a.Deliveries {
 		deliveries = append(deliveries, d.ID)
-		until(v.t, "an attempt for "+d.Webhook, func() bool {
+		v.await("an attempt for "+d.Webhook, func() bool {
 			detail, err := v.admin.Delivery(v.t.Context(), d.ID)
 			return err == nil && len(detail.Log) > 0
 		})
@@ -126,18 +126,30 @@ func (v *vault) loggings(helper string) {
 	for _, level := range []string{"debug", "info", "warn", "error"} {
 		for _, format := range []string{"json", "journal", "text"} {
 			v.put("conf.d/10-log.yaml", "log: {level: "+level+", format: "+format+"}\n")
-			if r, err := v.admin.Reload(v.t.Context()); err != nil || r.Result == rest.ReloadRejected {
-				v.t.Fatalf("%+v, %v", r, err)
-			}
+			v.reload()
 			v.hand(level+format, helper)
 		}
 	}
 	if err := os.Remove(v.file("conf.d/10-log.yaml")); err != nil {
 		v.t.Fatal(err)
 	}
-	if _, err := v.admin.Reload(v.t.Context()); err != nil {
-		v.t.Fatal(err)
-	}
+	v.reload()
+}
+
+// reload has the files taken over, which are sound: a plugin that a busy machine does not
+// start in time makes them refused for a while.
+func (v *vault) reload() {
+	v.t.Helper()
+	v.await("the files to be taken", func() bool {
+		r, err := v.admin.Reload(v.t.Context())
+		return err == nil && r.Result != rest.ReloadRejected
+	})
+}
+
+// await is until, with the patience that plugins need.
+func (v *vault) await(what string, done func() bool) {
+	v.t.Helper()
+	(&cage{site: v.site}).await(what, done)
 }
 
 // commands runs every command that shows anything.
@@ -260,9 +272,7 @@ func (v *vault) mistakes() {
 		}
 		try(name, name, strings.Replace(string(good), "-----BEGIN", "-----", 1)+"\xff\x00", string(good))
 	}
-	if r, err := v.admin.Reload(v.t.Context()); err != nil || r.Result == rest.ReloadRejected {
-		v.t.Fatalf("the sound files: %+v, %v", r, err)
-	}
+	v.reload()
 }
 
 // end has a plugin die, aborts the daemon and collects what is left of it.
