@@ -99,6 +99,15 @@ func (v *vault) listen() (stop func()) {
 func (v *vault) processes() {
 	v.t.Helper()
 	c := &cage{site: v.site}
+	v.await("both plugins", func() bool {
+		n := 0
+		for _, one := range c.creatures() {
+			if strings.HasPrefix(one.name, "peanuts-sink-") {
+				n++
+			}
+		}
+		return n >= 2
+	})
 	children := 0
 	for pid, one := range c.creatures() {
 		proc := "/proc/" + strconv.Itoa(pid)
