@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
@@ -91,6 +92,7 @@ func TestNobodyReadsTheMemoryOfTheDaemon(t *testing.T) {
 	}
 	c := newCage(t, 0, "")
 	p := c.up()
+	c.await("the plugin to be ready", func() bool { return c.plugin("ordered").State == rest.PluginReady })
 	for _, name := range []string{"mem", "environ", "maps"} {
 		path := fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name)
 		if _, err := os.ReadFile(path); !errors.Is(err, fs.ErrPermission) {
