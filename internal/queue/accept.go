@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
 )
 
@@ -36,6 +37,7 @@ func (s *Store) Accept(ctx context.Context, evs []*Event) error {
 	r := &acceptReq{evs: evs, done: make(chan error, 1)}
 	select {
 	case s.accepts <- r:
+		failpoint.Here("accept.handed-over")
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.done:
@@ -93,7 +95,9 @@ func (s *Store) acceptGroup() {
 		in.pass(done)
 	}
 	s.mu.Unlock()
+	failpoint.Here("accept.group")
 	s.commit(g)
+	failpoint.Here("accept.over")
 }
 
 // takeIn adds what was handed over meanwhile to the intake, so that it has its

@@ -6,6 +6,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // Turn says that a follower was called: it is waiting, and due now.
@@ -136,6 +137,7 @@ func (g *group) callNext(l *laneState, lane Lane, key []byte, at *line) {
 	row, _ := decodePending(from, g.get(from)) // nextFollower has read it
 	g.leaveFollowing(lane, key, at.head, row.charge)
 	g.putWaiting(lane, at.head, &row, g.now)
+	failpoint.Here("order.called")
 	at.from, at.n = at.head+1, at.n-1
 	g.putLine(key, *at)
 	g.turns = append(g.turns, Turn{Lane: lane, Seq: at.head, Due: g.now})

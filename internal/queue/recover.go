@@ -9,6 +9,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
@@ -113,7 +114,8 @@ func (s *Store) recover(j *journal.Journal) error {
 		if len(b.rows) == 0 {
 			return nil
 		}
-		err := firstError(b.apply(s.db), s.blog.poisoned())
+		failpoint.Here("recover.read")
+		err := firstError(failpoint.Call("recover.apply", func() error { return b.apply(s.db) }), s.blog.poisoned())
 		b.reset()
 		return err
 	}
