@@ -44,6 +44,10 @@ func crashPayload(entry string) []byte {
 // crashChild accepts and completes as fast as it can until it is killed, and
 // prints what it was told is durable.
 func crashChild(dir string) {
+	if os.Getenv(crashModeEnv) == crashTour {
+		crashTourist(dir)
+		return
+	}
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
 	die := func(err error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 )
 
 // Turn says that a follower was called: it is waiting, and due now.
@@ -39,7 +40,7 @@ func (s *Store) Blocked(lane Lane, entry string, seq uint64) (blocked bool, err 
 	err = s.viewPoint(key, func(raw []byte) []damaged {
 		if blocked = false; raw != nil {
 			l, damage := decodeLine(key, raw)
-			blocked = damage != nil || l.head != seq // the committer repairs it
+			blocked = !planted.Overtaking && (damage != nil || l.head != seq) // the committer repairs it
 		}
 		return nil
 	})
