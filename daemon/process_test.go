@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type site struct {
 	dir    string   // sockets and configuration
 	data   string   // the queue's directory
 	env    []string // of the daemon, besides the test's own
+	binary string   // "" = this test, or what DAEMON_BINARY names
 	client *http.Client
 	admin  *adminclient.Client
 }
@@ -93,9 +95,7 @@ func (s *site) start() *process {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if built := os.Getenv("DAEMON_BINARY"); built != "" {
-		self = built
-	}
+	self = cmp.Or(s.binary, os.Getenv("DAEMON_BINARY"), self)
 	p := &process{t: s.t, over: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.Command(self, "serve", "--config", s.config())
 	p.cmd.Args[0] = "peanuts-relay"

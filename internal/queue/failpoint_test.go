@@ -198,7 +198,7 @@ func TestNothingAcknowledgedIsLostAtAnyFailpoint(t *testing.T) {
 	for i, p := range points {
 		whats := p.Whats()
 		if rounds == 0 { // each way comes up at a quarter of the points
-			runs = append(runs, run{p, p.Name + "=" + whats[i%len(whats)]})
+			runs = append(runs, run{p, fmt.Sprintf("%s=%s@%d", p.Name, whats[i%len(whats)], (tourTimes(p.Name)+1)/2)})
 		}
 		for n := range rounds {
 			for _, what := range whats {
