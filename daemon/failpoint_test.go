@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,6 +49,53 @@ func failingDaemon(t *testing.T) string {
 	return binary
 }
 
+// inside says which points are in a program by name, and which functions of package
+// failpoint it has.
+func inside(t *testing.T, binary string) (names, functions int) {
+	t.Helper()
+	points, err := pointlist.In("../internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range points {
+		if bytes.Contains(raw, []byte(p.Name)) {
+			names++
+		}
+	}
+	f, err := elf.NewFile(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, symbol := range symbols {
+		if strings.Contains(symbol.Name, "internal/failpoint.") {
+			functions++
+		}
+	}
+	return names, functions
+}
+
+// What is built without the tag has none of the points: they are inlined to nothing, and
+// so is what they are called with. TestNothingAcknowledgedIsLostAtAnyFailpoint has the
+// control.
+func TestANormalBuildHasNoFailpoints(t *testing.T) {
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "peanuts-relay")
+	if out, err := exec.CommandContext(t.Context(), testhost.Program(t, "go"), "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if names, functions := inside(t, binary); names != 0 || functions != 0 {
+		t.Errorf("a normal build has %d points by name, and %d functions for them", names, functions)
+	}
+}
+
 // A daemon under load dies at each of the points outside the queue: while it starts, answers, attempts,
 // takes over another configuration, writes that down, or stops; or a call of that fails. Whatever
 // was acknowledged ends once.
@@ -68,6 +116,9 @@ func TestNothingAcknowledgedIsLostAtAnyFailpoint(t *testing.T) {
 		}
 	}
 	binary := failingDaemon(t)
+	if names, functions := inside(t, binary); names < 60 || functions == 0 {
+		t.Errorf("the build with points has %d of them by name, and %d functions", names, functions)
+	}
 	var acked atomic.Int64
 	t.Run("points", func(t *testing.T) {
 		for _, spec := range specs {

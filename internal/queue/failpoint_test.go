@@ -48,7 +48,7 @@ type tourist struct {
 	acked  map[uint64]string
 }
 
-// go runs one life, which dies at a point in some way, or comes to its end when spec is
+// live runs one life, which dies at a point in some way, or comes to its end when spec is
 // empty. It returns what the process wrote on standard error.
 func (tr *tourist) live(spec string, env ...string) (said string, err error) {
 	tr.t.Helper()
@@ -126,6 +126,7 @@ func tourAccount(t *testing.T, dir string, acked map[uint64]string) (wrong []str
 		for seq, entry := range acked {
 			if got, ok := seen[seq]; !ok {
 				add("acknowledged event %d has no delivery on lane %d", seq, lane)
+				continue
 			} else if got != entry {
 				add("event %d: entry %q became %q", seq, entry, got)
 			}
