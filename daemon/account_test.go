@@ -120,6 +120,12 @@ func (s *site) send(ctx context.Context, l *ledger, n int) int {
 		l.complain("event %d: answer %q: %v", n, body, err)
 		return resp.StatusCode
 	}
+	l.book(n, a)
+	return resp.StatusCode
+}
+
+// book notes that event n was acknowledged.
+func (l *ledger) book(n int, a answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first, known := l.acked[n]
@@ -128,7 +134,6 @@ func (s *site) send(ctx context.Context, l *ledger, n int) int {
 	}
 	a.Duplicate = false
 	l.acked[n] = a
-	return resp.StatusCode
 }
 
 // flood sends events from many senders, each again and again until it is

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,11 @@ const patience = 60 * time.Second
 // site is the directory, the configuration and the sockets of a daemon that a
 // test starts again and again.
 type site struct {
-	t    *testing.T
-	dir  string   // sockets and configuration
-	data string   // the queue's directory
-	env  []string // of the daemon, besides the test's own
+	t      *testing.T
+	dir    string   // sockets and configuration
+	data   string   // the queue's directory
+	env    []string // of the daemon, besides the test's own
+	binary string   // "" = this test, or what DAEMON_BINARY names
 	// prepare changes the daemon's command before it is started; nil = nothing.
 	prepare func(*exec.Cmd)
 	client  *http.Client
@@ -95,9 +97,7 @@ func (s *site) start() *process {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if built := os.Getenv("DAEMON_BINARY"); built != "" {
-		self = built
-	}
+	self = cmp.Or(s.binary, os.Getenv("DAEMON_BINARY"), self)
 	p := &process{t: s.t, over: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.Command(self, "serve", "--config", s.config())
 	p.cmd.Args[0] = "peanuts-relay"

@@ -46,15 +46,15 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "sinks"},
+	"internal/relay":            {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "sinks"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
 
 	"internal/config":         {"internal/secret", "internal/event", "internal/signing", "internal/egress", "internal/pluginfile"},
-	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/rest"},
+	"internal/reload":         {"internal/config", "internal/config/history", "internal/config/watch", "internal/failpoint", "internal/rest"},
 	"internal/config/gen":     {"internal/config"},
-	"internal/config/history": {"internal/config"},
+	"internal/config/history": {"internal/config", "internal/failpoint"},
 	// watch knows paths and no content, so that it can be driven without a configuration.
 	"internal/config/watch": {},
 
@@ -62,8 +62,8 @@ var imports = map[string][]string{
 	"internal/plugincheck": {"internal/config", "internal/pluginhost", "internal/secret"},
 	"internal/webhookedit": {"internal/config", "internal/rest"},
 
-	"internal/ingest":      {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/unixsock"},
-	"internal/dispatch":    {"internal/delivery", "internal/id", "internal/queue", "internal/retry"},
+	"internal/ingest":      {"internal/delivery", "internal/event", "internal/failpoint", "internal/id", "internal/queue", "internal/unixsock"},
+	"internal/dispatch":    {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue", "internal/retry"},
 	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/httpsink/http1", "internal/secret", "internal/signing", "sinks"},
 	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
 	"internal/adminclient": {"internal/rest"},
@@ -72,17 +72,22 @@ var imports = map[string][]string{
 	// http1 knows connections and HTTP, and nothing of deliveries.
 	"internal/httpsink/http1": {},
 
-	"internal/queue":         {"internal/delivery", "internal/id", "internal/queue/journal"},
-	"internal/queue/journal": {},
-	"internal/retry":         {"internal/delivery"},
-	"internal/signing":       {"internal/delivery", "internal/secret"},
+	"internal/queue":         {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue/journal"},
+	"internal/queue/journal": {"internal/failpoint"},
+	"internal/retry":         {"internal/delivery", "internal/planted"},
+	"internal/signing":       {"internal/delivery", "internal/planted", "internal/secret"},
 	"internal/event":         {"internal/id", "internal/suggest"},
 	"internal/egress":        {},
-	"internal/unixsock":      {},
+	"internal/unixsock":      {"internal/failpoint"},
 	"internal/delivery":      {},
 	"internal/secret":        {},
 	"internal/id":            {},
 	"internal/suggest":       {},
+
+	// What these hold is in no normal build.
+	"internal/failpoint":           {},
+	"internal/failpoint/pointlist": {},
+	"internal/planted":             {},
 
 	"internal/bench":          {"internal/bench/overhead", "internal/queue", "sinks"},
 	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/retry"
 )
@@ -102,7 +104,12 @@ func (d *Dispatcher) attempt(s *slot, del *queue.Delivery, state string) *delive
 	if !d.recall(state, del, o) {
 		return new(notSent(o))
 	}
+	if planted.CompletionBeforeSend {
+		d.store.Complete(queue.Completion{Delivery: *del, Attempt: &delivery.Attempt{Number: o.Attempt, Outcome: delivery.Delivered, Rule: delivery.RuleDelivered, State: delivery.Success}})
+	}
+	failpoint.Here("attempt.claimed")
 	a := d.send(d.base, s, o)
+	failpoint.Here("attempt.answered")
 	d.decide(s, del, o, a)
 	return a
 }
@@ -199,6 +206,7 @@ func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state s
 	l.mu.Unlock()
 	if keep {
 		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a, Sink: state, Ordered: ordered})
+		failpoint.Here("attempt.recorded")
 	}
 	if say != nil {
 		say()

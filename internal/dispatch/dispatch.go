@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
@@ -236,11 +237,13 @@ func (d *Dispatcher) Apply(targets []*Target) {
 	next := old.with(d, targets)
 	d.adoptReplays(old, next)
 	d.table.Store(next)
+	failpoint.Here("reload.lanes")
 	for num, l := range next.lanes {
 		l.switched(old.slots[num], next.slots[num])
 	}
 	// Every claim that saw the old table has counted itself on its sink by now,
 	// since it did so under the lock of its lane.
+	failpoint.Here("reload.lanes-told")
 	for _, s := range old.slots {
 		s.use.release()
 	}

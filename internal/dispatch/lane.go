@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
@@ -371,6 +372,9 @@ func (l *lane) switched(from, to *slot) {
 	}
 	if to != nil && from != nil && to.Generation != from.Generation {
 		l.halt.trustAgain()
+		if planted.DroppedOnReload {
+			l.ready.ring.drain(l.disownListed)
+		}
 	}
 	l.kick()
 	l.arm()

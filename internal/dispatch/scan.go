@@ -3,6 +3,7 @@ package dispatch
 import (
 	"errors"
 
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
@@ -77,7 +78,7 @@ func (l *lane) scanReady() error {
 	for i := range ds {
 		r.cursor = max(r.cursor, ds[i].Seq)
 		switch {
-		case l.passes(ds[i].Seq):
+		case l.passes(ds[i].Seq) && (i > 0 || !planted.RefillSkipsOne):
 			r.ring.push(&ds[i])
 		case l.owned.state(ds[i].Seq) == ownAsked:
 			l.holdAsked(&ds[i])

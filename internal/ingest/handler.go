@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
@@ -194,6 +195,7 @@ func (s *Server) take(q *request, key string) *failure {
 			q.it.failure = ofQueue(q.it.ev.Err)
 		}
 	}
+	failpoint.Here("answer.event")
 	s.count(&q.it)
 	s.o.Observe(s.clock() - started)
 	return q.it.failure

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 )
 
@@ -334,6 +335,7 @@ func (st *stream) accept(b *batch) {
 			it.failure = ofQueue(it.ev.Err)
 		}
 	}
+	failpoint.Here("answer.stream")
 	st.conn.moved() // until now it was we who kept the client waiting
 	st.s.o.Observe(st.s.clock() - started)
 }

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 )
 
 // rowOverhead is what a pending delivery costs beside its share of the event's
@@ -36,6 +38,7 @@ func (s *Store) Accept(ctx context.Context, evs []*Event) error {
 	r := &acceptReq{evs: evs, done: make(chan error, 1)}
 	select {
 	case s.accepts <- r:
+		failpoint.Here("accept.handed-over")
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.done:
@@ -93,7 +96,9 @@ func (s *Store) acceptGroup() {
 		in.pass(done)
 	}
 	s.mu.Unlock()
+	failpoint.Here("accept.group")
 	s.commit(g)
+	failpoint.Here("accept.over")
 }
 
 // takeIn adds what was handed over meanwhile to the intake, so that it has its
@@ -135,7 +140,7 @@ func (g *group) accept(ev *Event) {
 	var hash [16]byte
 	if key != "" {
 		hash = hashParts(ev.Helper, key)
-		if first := g.repeatOf(hash); first != nil {
+		if first := g.repeatOf(hash); first != nil && !planted.SameIDTwice {
 			g.answerRepeat(ev, first)
 			return
 		}

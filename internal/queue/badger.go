@@ -11,6 +11,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // Sizes of Badger's parts. memTableSize is a constant for ever: a database
@@ -130,6 +132,7 @@ func openBadger(dir string, log *slog.Logger, sync bool) (*badger.DB, *badgerLog
 	if err := sweepEmpty(dir, log); err != nil {
 		return nil, nil, err
 	}
+	failpoint.Here("open.swept")
 	readTails(dir)
 	bl := newBadgerLog(log)
 	db, err := badger.Open(badgerOptions(dir, bl, sync))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 const (
@@ -215,7 +216,9 @@ func (s *Store) endLoop() {
 			<-c.space.finished
 		}
 		s.readers.Lock()
+		failpoint.Here("close.database")
 		c.closeErr = s.db.Close()
+		failpoint.Here("close.closed")
 		s.readers.Unlock()
 		c.closeErr = firstError(c.closeErr, c.unapplied.journal.Close(), s.lock.Close())
 	}
@@ -227,6 +230,7 @@ func (s *Store) drainOnClose() {
 		s.acceptGroup()
 	}
 	s.flushCompletions()
+	failpoint.Here("close.drained")
 	s.commit(s.begin())
 	if s.failure.Load() == nil {
 		_ = s.settle() // an error has stopped the store
@@ -253,6 +257,7 @@ func (s *Store) runOp(o *op) {
 		return
 	}
 	s.commit(g)
+	failpoint.Here("commit.operation")
 	o.done <- firstError(s.stopped(), err)
 }
 
@@ -278,6 +283,7 @@ func (s *Store) commit(g *group) {
 	key := metaLedgerKey()
 	g.put(key, s.led.append(nil, key))
 	s.mu.Unlock()
+	failpoint.Here("commit.made")
 	// A reader may have met the first error while the group was made.
 	err := firstError(g.err, s.stopped())
 	if err == nil {
@@ -286,13 +292,14 @@ func (s *Store) commit(g *group) {
 		g.discard()
 	}
 	if err == nil {
-		err = firstError(s.diskAlive(), s.blog.poisoned(), s.stopped())
+		err = firstError(failpoint.Call("commit.disk-alive", s.diskAlive), s.blog.poisoned(), s.stopped())
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("commit to queue %q: %w", s.opts.Dir, err))
 		s.answer(s.stopped())
 		return
 	}
+	failpoint.Here("commit.durable")
 	s.publish(g)
 	if len(g.fresh) > 0 && s.opts.OnReady != nil {
 		s.opts.OnReady(g.fresh)
@@ -304,7 +311,9 @@ func (s *Store) commit(g *group) {
 		s.opts.OnTurn(g.turns)
 	}
 	s.c.gather.round(len(s.c.answers), s.c.intake.waiting+len(s.accepts))
+	failpoint.Here("commit.offered")
 	s.answer(nil)
+	failpoint.Here("commit.answered")
 	s.guard.spend(int64(g.size))
 	s.raiseMarks(g.touched)
 	s.afterCommit(g)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 const (
@@ -110,7 +111,10 @@ func (c *completions) stop() {
 // removes it.
 //
 // Attempt.NextIn counts from this call, however long the commit takes.
-func (s *Store) Complete(c Completion) { s.comps.add(s.Now(), c) }
+func (s *Store) Complete(c Completion) {
+	failpoint.Here("complete.given")
+	s.comps.add(s.Now(), c)
+}
 
 // CompleteAll is [Store.Complete] for several outcomes at once, in their order.
 // cs itself is not kept.
@@ -126,6 +130,7 @@ func (s *Store) applyCompletions(g *group) (n int) {
 		s.c.taken = s.comps.take(s.c.taken[:0], atOnce)
 		for i := range s.c.taken {
 			g.complete(&s.c.taken[i])
+			failpoint.Here("complete.taken")
 		}
 		taken := len(s.c.taken)
 		clear(s.c.taken)
@@ -148,6 +153,7 @@ func (s *Store) flushGroup() int {
 	g := s.begin()
 	n := s.applyCompletions(g)
 	s.commit(g)
+	failpoint.Here("complete.committed")
 	return n
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // MaxEntryState bounds what a sink may have kept for one entry, in bytes.
@@ -85,6 +87,7 @@ func (g *group) keepState(c *Completion) {
 		start := len(g.arena)
 		g.arena = appendEntryState(g.arena, key, state)
 		g.put(key, g.row(start))
+		failpoint.Here("state.kept")
 		if !slices.Contains(l.states, sink) {
 			l.states = append(l.states, sink)
 		}
@@ -152,6 +155,7 @@ func (s *Store) sweepStep() {
 			g.del(key)
 			w.from = append(key, 0)
 		}
+		failpoint.Here("state.swept")
 		if len(keys) < maxSweepStep {
 			l := s.lanes[lane]
 			l.states = slices.DeleteFunc(l.states, func(n uint32) bool { return n == sink })

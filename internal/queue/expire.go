@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 const (
@@ -126,6 +127,7 @@ func (s *Store) expireLane(lane Lane) (progress bool) {
 	for more := true; more && err == nil; {
 		var n int
 		n, more, err = s.dropStep(context.Background(), q, maxDropStep, still)
+		failpoint.Here("expire.step")
 		total += n
 	}
 	if total > 0 {

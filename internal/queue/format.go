@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
 	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
@@ -111,7 +112,7 @@ func makeDir(dir string) error {
 		err = os.Chmod(dir, 0o700) // #nosec G302 -- a directory
 	}
 	if err == nil {
-		err = journal.SyncDir(filepath.Dir(dir))
+		err = failpoint.Call("create.directory", func() error { return journal.SyncDir(filepath.Dir(dir)) })
 	}
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
@@ -156,18 +157,19 @@ func writeMarker(dir string, m *marker) error {
 	if err != nil {
 		return fmt.Errorf("write format of queue: %w", err)
 	}
+	failpoint.Torn("format.write", f, text, 0)
 	_, err = f.Write(append(text, '\n'))
 	if err == nil {
-		err = f.Sync()
+		err = failpoint.Call("format.sync", func() error { return f.Sync() })
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(tmp, filepath.Join(dir, formatFile))
+		err = failpoint.Call("format.rename", func() error { return os.Rename(tmp, filepath.Join(dir, formatFile)) })
 	}
 	if err == nil {
-		err = journal.SyncDir(dir)
+		err = failpoint.Call("format.sync-dir", func() error { return journal.SyncDir(dir) })
 	}
 	if err != nil {
 		return fmt.Errorf("write format of queue: %w", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // maxDropStep bounds the rows that one call of DropPending looks at. A row takes
@@ -129,6 +130,7 @@ func (g *group) giveUp(p pendingPlace, key []byte, code delivery.Code) error {
 		return g.damagedRow(key, &damageError{reason})
 	}
 	g.removePending(p.lane, p.track, key, p.seq, row.charge)
+	failpoint.Here("drop.taken-out")
 	g.finish(delivery.Failed, &d, &row, nil, code)
 	g.changes = append(g.changes, Change{Lane: p.lane, Seq: p.seq, State: delivery.Failed, Attempts: row.attempts, Code: code, Kind: ChangeDropped})
 	return nil

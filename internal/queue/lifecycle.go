@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // RemovedKeep is how long the deliveries of a webhook that left the
@@ -122,6 +124,7 @@ func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneI
 		if err != nil {
 			return nil, err
 		}
+		failpoint.Here("lanes.set")
 		ctx = context.WithoutCancel(ctx)
 	}
 	s.expiry.poke()
@@ -195,6 +198,7 @@ func (g *group) setLife(lane Lane, life laneLife) {
 		g.s.log.Warn("webhook came back with another sink or host; its deliveries wait until it is enabled", "webhook", l.name,
 			"pending", pending)
 	}
+	failpoint.Here("lanes.life")
 	l.life = life
 	key := laneLifeKey(lane)
 	g.put(key, life.append(nil, key))
@@ -246,6 +250,7 @@ func (s *Store) noteDoubt() error {
 	}
 	s.doubt += s.clock.doubted
 	s.led.relayTime = s.clock.started
+	failpoint.Here("open.doubt")
 	err := s.db.Update(func(txn *badger.Txn) error {
 		if err := txn.Set(metaLedgerKey(), s.led.append(nil, metaLedgerKey())); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // ErrDelivered answers a Drop of a delivery that succeeded.
@@ -138,6 +139,7 @@ func (g *group) reopen(lane Lane, seq uint64, p *place, replay bool) (Delivery, 
 	if reason != "" {
 		return Delivery{}, ErrPayloadExpired
 	}
+	failpoint.Here("operator.retry")
 	row.charge, row.replay, d.Replay = d.charge, replay, replay
 	l := g.touch(lane)
 	g.del(p.key)
@@ -218,6 +220,7 @@ func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 			g.changes = append(g.changes, Change{Lane: lane, Seq: seq, State: delivery.Failed, Code: delivery.CodeDropped, Kind: ChangeDropped})
 			return nil
 		}
+		failpoint.Here("operator.drop")
 		return g.giveUp(p.pending, p.key, delivery.CodeDropped)
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // raiseMarks moves a lane's marks past what was deleted. It is right by
@@ -16,6 +18,7 @@ func (s *Store) raiseMarks(lanes []Lane) {
 		if l.moved < raiseEvery {
 			continue
 		}
+		failpoint.Here("marks.raise")
 		if s.settle() != nil {
 			return
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // Retention is how long what is finished is kept. Zero fields take the
@@ -208,6 +209,7 @@ func open(o Options) (s *Store, err error) {
 		return nil, err
 	}
 	undo = append(undo, db)
+	failpoint.Here("open.database")
 	s = &Store{opts: o, log: o.Logger, id: number, db: db, blog: blog, lock: lock,
 		accepts: make(chan *acceptReq, 256), ops: make(chan *op),
 		lanes: map[Lane]*laneState{}, names: map[string]Lane{}, live: map[string]int64{}, jobs: map[string]*ReplayJob{},
@@ -231,6 +233,7 @@ func open(o Options) (s *Store, err error) {
 		return nil, err
 	}
 	s.c.init(s)
+	failpoint.Here("open.opened")
 	return s, nil
 }
 
@@ -272,6 +275,7 @@ func (s *Store) initialise(m *marker) error {
 	if err := s.makeJournal(); err != nil {
 		return err
 	}
+	failpoint.Here("create.journal")
 	err = s.db.Update(func(txn *badger.Txn) error {
 		led := ledger{relayTime: newRelayClock(0, s.opts.Now, s.opts.elapsed).now(), nextLane: 1, nextReplay: 1}
 		if err := txn.Set(metaLedgerKey(), led.append(nil, metaLedgerKey())); err != nil {
@@ -285,6 +289,7 @@ func (s *Store) initialise(m *marker) error {
 	if err != nil {
 		return fmt.Errorf("write first rows: %w", err)
 	}
+	failpoint.Here("create.rows")
 	m.Initialised, m.Format = true, formatNumber
 	return writeMarker(s.opts.Dir, m)
 }
@@ -306,12 +311,14 @@ func (s *Store) raiseFormat(m *marker, want string) error {
 			return err
 		}
 	}
+	failpoint.Here("raise.journal")
 	m.Format = formatNumber
 	if err := writeMarker(s.opts.Dir, m); err != nil {
 		return err
 	}
 	key := metaFormatKey()
-	err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(key, appendPlain(nil, key, want)) })
+	row := func(txn *badger.Txn) error { return txn.Set(key, appendPlain(nil, key, want)) }
+	err := failpoint.Call("raise.row", func() error { return s.db.Update(row) })
 	if err = firstError(err, s.blog.poisoned()); err != nil {
 		return fmt.Errorf("write format row: %w", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // maxParkStep bounds what one transaction parks or releases.
@@ -33,6 +35,7 @@ func (s *Store) Park(ctx context.Context, ps []Parking) (turns []Turn, n int, er
 			}
 			n++
 		}
+		failpoint.Here("order.parked")
 		turns, g.turns = g.turns, nil // the caller hears of them here
 		if !g.wrote() {
 			return errUnchanged
@@ -133,6 +136,7 @@ func (g *group) release(l *laneState, q *Release) (more bool) {
 		at, there := g.line(l, q.Lane, key)
 		for there && at.n > 0 && left > 0 {
 			g.callNext(l, q.Lane, key, &at)
+			failpoint.Here("order.released")
 			there = at.head != 0
 			left--
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
@@ -72,7 +74,7 @@ func (s *Store) openJournal() error {
 	if err != nil {
 		return journalFailed(path, err)
 	}
-	if s.opts.unsynced {
+	if s.opts.unsynced || planted.AckBeforeFsync {
 		j.Unsynced()
 	}
 	if err := s.recover(j); err != nil {
@@ -110,10 +112,11 @@ func (s *Store) recover(j *journal.Journal) error {
 	}
 	b, records := &batch{}, 0
 	flush := func() error {
-		if len(b.rows) == 0 {
+		if len(b.rows) == 0 || planted.NoCatchUp {
 			return nil
 		}
-		err := firstError(b.apply(s.db), s.blog.poisoned())
+		failpoint.Here("recover.read")
+		err := firstError(failpoint.Call("recover.apply", func() error { return b.apply(s.db) }), s.blog.poisoned())
 		b.reset()
 		return err
 	}

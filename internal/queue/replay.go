@@ -14,6 +14,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // ReplayJob is the re-delivery of finished deliveries of one lane, in the order
@@ -168,6 +169,7 @@ func (s *Store) CreateReplay(ctx context.Context, j ReplayJob) (ReplayJob, error
 		s.led.nextReplay++
 		j.Matched, j.upto, j.Started = int64(n), s.led.lastSeq, g.wall.UTC().Round(0)
 		g.putReplay(&j)
+		failpoint.Here("replay.created")
 		return nil
 	})
 	return j, err
@@ -223,6 +225,7 @@ func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Deli
 			d, err := g.requeue(j.Lane, seq, true)
 			switch {
 			case err == nil:
+				failpoint.Here("replay.moved")
 				j.Requeued++
 				ds = append(ds, d)
 			case errors.Is(err, ErrPayloadExpired):
@@ -254,6 +257,7 @@ func (s *Store) CancelReplay(ctx context.Context, id string) error {
 		}
 		g.durable = append(g.durable, func() { delete(s.jobs, id) })
 		g.del(replayKey(id))
+		failpoint.Here("replay.cancelled")
 		return nil
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // dayState is one day of relay time that may have rows. Store.mu guards the
@@ -185,6 +187,7 @@ func (g *group) outOfExpiring(ref payloadRef, seq uint64) payloadRef {
 
 // newDay persists relay time and looks for what has become too old.
 func (s *Store) newDay() {
+	failpoint.Here("retire.new-day")
 	s.commit(s.begin())
 	if s.c.retiring == nil {
 		s.c.retiring = s.planRetirement()
@@ -199,6 +202,7 @@ func (s *Store) retireStep() {
 		s.moveOut(r)
 		return
 	}
+	failpoint.Here("retire.copied")
 	// Outcomes that are buffered may still need what goes.
 	s.flushCompletions()
 	if s.failure.Load() != nil {
@@ -211,7 +215,7 @@ func (s *Store) retireStep() {
 	s.c.compactors.wake(s)
 	err := s.settle() // the journal must not bring back what is dropped
 	if err == nil {
-		err = s.db.DropPrefix(prefixes...)
+		err = failpoint.Call("retire.drop", func() error { return s.db.DropPrefix(prefixes...) })
 	}
 	if err == nil {
 		err = s.blog.poisoned()
@@ -229,6 +233,7 @@ func (s *Store) retireStep() {
 	s.mu.Unlock()
 	s.c.retiring = nil
 	s.commit(g)
+	failpoint.Here("retire.noted")
 	s.log.Info("old history was dropped", "buckets", len(r.drops))
 	s.c.space.wanted(s, spaceChurn)
 	if r.crowded && s.failure.Load() == nil {
@@ -296,6 +301,7 @@ func (s *Store) moveOut(r *retirement) {
 		g.discard()
 		return
 	}
+	failpoint.Here("retire.copying")
 	s.commit(g)
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 const (
@@ -119,10 +121,11 @@ func (s *Store) giveBack() {
 	// when the prefix has a row.
 	err := s.settle()
 	if err == nil {
-		err = s.db.Update(func(txn *badger.Txn) error { return txn.Set([]byte{kindDummy}, []byte{0}) })
+		dummy := func(txn *badger.Txn) error { return txn.Set([]byte{kindDummy}, []byte{0}) }
+		err = failpoint.Call("space.dummy", func() error { return s.db.Update(dummy) })
 	}
 	if err == nil {
-		err = s.db.DropPrefix([]byte{kindDummy})
+		err = failpoint.Call("space.drop", func() error { return s.db.DropPrefix([]byte{kindDummy}) })
 	}
 	if err == nil {
 		err = s.blog.poisoned()
@@ -138,7 +141,7 @@ func (s *Store) giveBack() {
 // compact must not run beside a DropPrefix: both stop and start Badger's
 // compactions. The committer sees to that.
 func (s *Store) compact() error {
-	if err := s.db.Flatten(1); err != nil && !nothingToCompact(err) {
+	if err := failpoint.Call("space.flatten", func() error { return s.db.Flatten(1) }); err != nil && !nothingToCompact(err) {
 		return fmt.Errorf("compact: %w", err)
 	}
 	return nil
@@ -168,7 +171,7 @@ func (s *Store) collect() {
 		err = badger.ErrNoRewrite
 	}
 	if errors.Is(err, badger.ErrNoRewrite) && !s.blog.unreadable.Load() { // see badgerLog.unreadable
-		err = s.db.RunValueLogGC(c.ratio)
+		err = failpoint.Call("space.value-log", func() error { return s.db.RunValueLogGC(c.ratio) })
 	}
 	done := errors.Is(err, badger.ErrNoRewrite) || errors.Is(err, badger.ErrRejected)
 	if done {
@@ -185,6 +188,7 @@ func (s *Store) collect() {
 		c.timer.Reset(rewritePause)
 		return
 	}
+	failpoint.Here("space.given-back")
 	c.busy, c.rewrites = false, 0
 	c.wanted(s, 0)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
@@ -152,7 +153,7 @@ func (b *batch) apply(db *badger.DB) error {
 	if err != nil {
 		return err
 	}
-	return txn.Commit()
+	return failpoint.Call("apply.commit", func() error { return txn.Commit() })
 }
 
 // unapplied is what the journal has and the database has not. Owned by the
@@ -241,7 +242,7 @@ func (s *Store) write(g *group) error {
 	if cap(g.arena) <= 4*groupBytes {
 		u.cur.arena = g.arena[:0] // u.cur is empty, and the transaction copies
 	}
-	return g.txn.Commit()
+	return failpoint.Call("commit.direct", func() error { return g.txn.Commit() })
 }
 
 // keep adds a group that is in the journal to what the database does not have.
@@ -297,6 +298,7 @@ func (s *Store) tookOver(b *batch, err error) error {
 		s.fail(err)
 		return err
 	}
+	failpoint.Here("apply.applied")
 	u.journal.Applied(b.last)
 	u.points.remove(b)
 	u.answer(b.last)
@@ -324,6 +326,7 @@ func (s *Store) settle() error {
 		return nil
 	}
 	u.timer.Stop()
+	failpoint.Here("apply.settle")
 	return s.tookOver(u.cur, u.cur.apply(s.db))
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
@@ -342,6 +343,7 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	r.Report, r.Rejected = nil, nil // they hold the files
 	first.Commit(reloader.Generation())
 	r.reloader.Store(reloader)
+	failpoint.Here("start.lanes")
 	d.Start()
 	r.space.start()
 	following, unfollow := context.WithCancel(context.Background())
@@ -355,6 +357,7 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 		}
 	}()
 	r.close(nil)
+	failpoint.Here("start.open")
 	r.tellReady(reloader)
 	select {
 	case <-ctx.Done():
@@ -431,6 +434,7 @@ func (r *relay) stop() error {
 	if err := step(closeTime, r.ingest.Shutdown); err != nil {
 		r.log.Warn("senders were cut off; their events were not accepted", "err", err)
 	}
+	failpoint.Here("stop.senders")
 	r.space.stop()
 	if d := r.dispatcher.running(); d != nil {
 		ctx, cancel := context.WithTimeoutCause(r.storage, r.drainTime, delivery.ErrShutdown)
@@ -447,6 +451,7 @@ func (r *relay) stop() error {
 	if err := step(closeTime, r.api.Shutdown); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)
 	}
+	failpoint.Here("stop.attempts")
 	var err error
 	if s := r.store.get(); s != nil {
 		if err = step(closeTime, s.Close); errors.Is(err, queue.ErrStopped) {

@@ -10,6 +10,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
 	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
 	"github.com/peanutsapp/peanuts-relay/internal/configtest"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -60,12 +61,16 @@ func (r *relay) assemble(ctx context.Context, cfg *config.Config, old *snapshot)
 // with them.
 func (p *prepared) Commit(generation uint64) {
 	defer p.r.switching.Unlock()
+	failpoint.Here("reload.prepared")
 	p.snap.mark(generation)
 	if err := p.r.store.get().Configure(context.Background(), limits(p.snap.cfg)); err != nil {
 		p.r.log.Error("limits of the queue were not changed", "err", err) // it has stopped, and with it the daemon
 	}
+	failpoint.Here("reload.limits")
 	p.r.dispatcher.running().Apply(p.snap.targets)
+	failpoint.Here("reload.dispatch")
 	p.r.current.Store(p.snap)
+	failpoint.Here("reload.routes")
 	if p.r.SetLog != nil {
 		p.r.SetLog(p.snap.cfg.Log)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/config/history"
 	"github.com/peanutsapp/peanuts-relay/internal/config/watch"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
@@ -372,7 +373,9 @@ func (r *Reloader) once(ctx context.Context, cause Cause) (rest.ReloadResult, er
 	result := r.settle(&e, report, changes, func() {
 		s.cfg, s.report, s.generation, s.loaded, s.lastGood = cfg, facts(report), e.Generation, e.At, false
 	})
+	failpoint.Here("reload.settled")
 	r.record(e, report.Sources)
+	failpoint.Here("reload.recorded")
 	r.tellApplied(&e, report)
 	return result, nil
 }
@@ -428,6 +431,7 @@ func (r *Reloader) reject(e history.Entry, report *config.Report, again bool) re
 	e.Result = rest.ReloadRejected
 	e.Errors, e.Error = countErrors(report)
 	r.record(e, nil)
+	failpoint.Here("reload.rejected")
 	r.Logger.Error("configuration rejected; what ran before goes on", "trigger", e.Trigger, "generation", e.Generation,
 		"errors", e.Errors, "findings", lines(report))
 	r.Notify(fmt.Sprintf("STATUS=configuration rejected (%s); generation %d goes on", plural(e.Errors, "error"), e.Generation))

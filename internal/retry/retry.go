@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 )
 
 // MaxRetryAfter caps the wait that a receiver may ask for with Retry-After, or
@@ -57,7 +58,7 @@ func Decide(p *Policy, a *delivery.Attempt, tries, crashes int) {
 			a.State, a.Rule, a.Code = delivery.Failed, delivery.RulePoison, delivery.CodePluginCrash
 		}
 	case delivery.Rejected:
-		if a.Code == delivery.CodeStatus && slices.Contains(p.AlsoOn, a.Status) {
+		if a.Code == delivery.CodeStatus && (planted.RetryOf4xx || slices.Contains(p.AlsoOn, a.Status)) {
 			again(p, a, tries, delivery.RuleAlsoOn)
 			return
 		}

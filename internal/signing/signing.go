@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
 
@@ -172,6 +173,9 @@ func (s *Signer) HeaderNames() []string {
 // Sign appends the signature headers of one attempt in the order of the specs.
 // at is the time of the attempt; only Standard uses it and deliveryID.
 func (s *Signer) Sign(dst []delivery.Header, deliveryID string, at time.Time, payload []byte) []delivery.Header {
+	if planted.SignatureOfOtherBytes {
+		payload = append(payload[:len(payload):len(payload)], '\n')
+	}
 	if dst == nil {
 		dst = make([]delivery.Header, 0, s.headers)
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // MaxPathLen is the longest path of a Unix socket on Linux in bytes: sun_path
@@ -222,6 +224,7 @@ func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
+	failpoint.Here("socket.made")
 	l := &listener{UnixListener: nl.(*net.UnixListener), path: path}
 	l.SetUnlinkOnClose(false) // package net would remove whatever is there by then
 	if err := l.settle(mode, gid); err != nil {
@@ -276,6 +279,7 @@ func (l *listener) Close() error {
 		// The file goes first: once nobody listens, a rival may take the path,
 		// and what would be removed then is the rival's.
 		l.remove()
+		failpoint.Here("socket.removed")
 		l.closeErr = l.UnixListener.Close()
 	})
 	return l.closeErr

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 var (
@@ -231,27 +232,28 @@ func (l *Log) store(r *record, text []byte, blobs []newFile) error {
 		}
 	}
 	if len(missing) > 0 {
-		if err := l.vol.write(missing); err != nil {
+		if err := failpoint.Call("history.files.write", func() error { return l.vol.write(missing) }); err != nil {
 			return err
 		}
 		for _, m := range missing {
-			if err := l.vol.rename(m.name, fileName(strings.TrimPrefix(m.name, newPrefix))); err != nil {
+			to := fileName(strings.TrimPrefix(m.name, newPrefix))
+			if err := failpoint.Call("history.files.rename", func() error { return l.vol.rename(m.name, to) }); err != nil {
 				return err
 			}
 		}
-		if err := l.vol.sync(); err != nil {
+		if err := failpoint.Call("history.files.sync", func() error { return l.vol.sync() }); err != nil {
 			return err
 		}
 	}
 	name := entryName(r.Number, r.Generation)
-	if err := l.vol.write([]newFile{{newPrefix + name, text}}); err != nil {
+	if err := failpoint.Call("history.entry.write", func() error { return l.vol.write([]newFile{{newPrefix + name, text}}) }); err != nil {
 		return err
 	}
-	if err := l.vol.rename(newPrefix+name, name); err != nil {
+	if err := failpoint.Call("history.entry.rename", func() error { return l.vol.rename(newPrefix+name, name) }); err != nil {
 		return err
 	}
 	// Commit point.
-	return l.vol.sync()
+	return failpoint.Call("history.entry.sync", func() error { return l.vol.sync() })
 }
 
 // note takes an entry over that is on the disk and is the newest.

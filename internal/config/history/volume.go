@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // maxNames bounds a listing: a few times what the limits of the history allow.
@@ -188,6 +190,7 @@ func (d *directory) writeOne(n newFile) error {
 	}
 	err = f.Chmod(0o600) // whatever the umask
 	if err == nil {
+		failpoint.Torn("history.write", f, n.data, 0)
 		_, err = f.Write(n.data)
 	}
 	if err == nil {

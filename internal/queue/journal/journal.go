@@ -34,6 +34,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 const (
@@ -115,19 +117,20 @@ func Create(path string, store uint64, size int64) error {
 		head = append(head, make([]byte, nonceSize)...)
 		rand.Read(head[len(head)-nonceSize:]) // never fails
 		head = binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli()))
+		failpoint.Torn("journal.make.head", f, head, 0)
 		_, err = f.WriteAt(head, 0)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = failpoint.Call("journal.make.sync", func() error { return f.Sync() })
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(tmp, path)
+		err = failpoint.Call("journal.make.rename", func() error { return os.Rename(tmp, path) })
 	}
 	if err == nil {
-		err = SyncDir(filepath.Dir(path))
+		err = failpoint.Call("journal.make.sync-dir", func() error { return SyncDir(filepath.Dir(path)) })
 	}
 	if err != nil {
 		return fmt.Errorf("make journal: %w", err)
@@ -303,10 +306,11 @@ func (j *Journal) Append(buf []byte) (number uint64, err error) {
 	// Whole blocks are not read before they are written.
 	block := j.aligned[:length]
 	clear(block[copy(block, buf):])
-	if err := j.write(block, at); err != nil {
+	failpoint.Torn("journal.append.torn", j.f, block, at)
+	if err := failpoint.Call("journal.append.write", func() error { return j.write(block, at) }); err != nil {
 		return 0, fmt.Errorf("write journal: %w", err)
 	}
-	if err := j.sync(); err != nil {
+	if err := failpoint.Call("journal.append.sync", func() error { return j.sync() }); err != nil {
 		return 0, fmt.Errorf("sync journal: %w", err)
 	}
 	number = j.next
