@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -226,6 +227,27 @@ func FuzzDetect(f *testing.F) {
 		}
 		if in.kind == inputDocument && !bytes.Equal(bytes.TrimSpace(in.document), bytes.TrimSpace(content)) {
 			t.Errorf("document %q of %q", in.document, content)
+		}
+	})
+}
+
+// FuzzAnswer gives `send` any bytes as the daemon's answer: what is taken says that the
+// event was accepted or why not, and the text that is shown is what came.
+func FuzzAnswer(f *testing.F) {
+	for _, seed := range []string{"", "{}", `{"id":"evt_1"}`, `{"id":"evt_1","duplicate":true,"deliveries":[{"id":"del_1","webhook":"a.b"}],"skipped":[{"webhook":"a.c","reason":"disabled"}]}`,
+		`{"error":{"code":"bad_field","message":"no","field":"entry.id","offset":7}}`, `{"error":null}`, `{"error":{}}`, `[]`, `{"id":5}`, `{"id":"a"}{"id":"b"}`, `{"ID":"x"}`, "null", "<html>"} {
+		f.Add([]byte(seed), 202)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, status int) {
+		ans, err := parseAnswer(raw, status, "")
+		if err != nil {
+			if ans != nil || len(err.Error()) > 1000 {
+				t.Errorf("%q: %v with %.2000v", raw, ans, err)
+			}
+			return
+		}
+		if (ans.ID == "" && ans.Error == nil) || !json.Valid(raw) || !bytes.Equal(ans.raw, bytes.TrimSpace(raw)) {
+			t.Errorf("%q is taken as %+v", raw, ans)
 		}
 	})
 }

@@ -8,7 +8,8 @@ import (
 const (
 	dayMillis = 24 * 60 * 60 * 1000
 	// maxStartJump is how far relay time may advance at one start. A wall
-	// clock that is a year ahead thus ages what is stored by one day only.
+	// clock that is a year ahead thus ages what is stored by one day only, and by
+	// no other before a day has passed that is not to be doubted.
 	maxStartJump = dayMillis
 )
 
@@ -21,27 +22,34 @@ type relayClock struct {
 	elapsed func() time.Duration // monotonic
 	base    int64                // relay time when elapsed was zero
 	started int64                // relay time of the start
-	doubted int64                // how far relay time advanced at the start because of a wall clock that is not to be believed
+	doubted int64                // how far relay time advanced at this start because of a wall clock that is not to be believed
+	doubtAt int64                // relay time after the last start that did so; 0 = there was none
 }
 
-func newRelayClock(last int64, wall func() time.Time, elapsed func() time.Duration) *relayClock {
+// newRelayClock goes on from what relay time was last. doubtAt is that of the last
+// start with a doubtful wall clock: whoever starts again and again under it must not
+// age what is stored by a day each time.
+func newRelayClock(last, doubtAt int64, wall func() time.Time, elapsed func() time.Duration) *relayClock {
 	base, doubted := wall().UnixMilli(), int64(0)
-	if last != 0 {
-		if base > last+maxStartJump {
-			doubted = maxStartJump
-		}
-		base = min(max(base, last), last+maxStartJump)
+	switch {
+	case last == 0:
+	case base <= last+maxStartJump:
+		base = max(base, last)
+	case doubtAt != 0 && last < doubtAt+maxStartJump:
+		base = last
+	default:
+		base, doubted, doubtAt = last+maxStartJump, maxStartJump, last+maxStartJump
 	}
 	// The day is kept in 16 bits, counted from 1970.
 	base = min(max(base, dayMillis), (math.MaxUint16-1)*dayMillis)
-	return &relayClock{wall: wall, elapsed: elapsed, base: base - elapsed().Milliseconds(), started: base, doubted: doubted}
+	return &relayClock{wall: wall, elapsed: elapsed, base: base - elapsed().Milliseconds(), started: base, doubted: doubted, doubtAt: doubtAt}
 }
 
-// age is how long ago something surely was, in ms: a day that only a doubtful
-// wall clock says has passed does not count.
+// age is how long ago something surely was, in ms, as long as it is less than two
+// days: a day that only a doubtful wall clock says has passed does not count.
 func (c *relayClock) age(at, now int64) int64 {
-	if at < c.started {
-		at += c.doubted
+	if at < c.doubtAt {
+		at += maxStartJump
 	}
 	return now - at
 }
@@ -64,5 +72,6 @@ func untilNextDay(relay int64) time.Duration {
 func daysFor(d time.Duration) int { return int((d + 24*time.Hour - 1) / (24 * time.Hour)) }
 
 // Now is relay time in milliseconds: wall time at the first start, never going
-// back, advancing with the monotonic clock, and by at most 24 h at a start.
+// back, advancing with the monotonic clock, and by at most 24 h at a start; when the
+// wall clock is further ahead than that, by nothing if that was so less than 24 h ago.
 func (s *Store) Now() int64 { return s.clock.now() }

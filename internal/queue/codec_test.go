@@ -2,6 +2,9 @@ package queue
 
 import (
 	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -144,10 +147,90 @@ func FuzzState(f *testing.F) {
 			_, _ = decodeRequest(key, v)
 			_, _, _, _ = decodeQuarantine(key, v)
 		}
-		if c, err := decodeLaneCounts(key, val); err == nil {
-			if d, err := decodeLaneCounts(key, c.append(nil, key)); err != nil || c != d {
-				t.Fatalf("%+v became %+v, %v", c, d, err)
+		stable(t, key, val, decodeLaneCounts, func(c laneCounts) []byte { return c.append(nil, key) })
+		stable(t, key, val, decodeLedger, func(l ledger) []byte { return l.append(nil, key) })
+		stable(t, key, val, decodeDay, func(d dayRow) []byte { return d.append(nil, key) })
+		stable(t, key, val, decodeDue, func(due int64) []byte { return appendDue(nil, key, due) })
+		stable(t, key, val, decodePlain, func(text string) []byte { return appendPlain(nil, key, text) })
+		type aside struct {
+			reason string
+			at     int64
+			raw    []byte
+		}
+		stable(t, key, val, func(key, val []byte) (q aside, err error) {
+			q.reason, q.at, q.raw, err = decodeQuarantine(key, val)
+			return q, err
+		}, func(q aside) []byte { return appendQuarantine(nil, key, q.reason, q.at, q.raw) })
+	})
+}
+
+// stable fails when what a decoder takes is not what it takes again once it is encoded.
+func stable[T any](t *testing.T, key, val []byte, decode func(key, val []byte) (T, error), encode func(T) []byte) {
+	t.Helper()
+	v, err := decode(key, val)
+	if err != nil {
+		return
+	}
+	again := encode(v)
+	w, err := decode(key, again)
+	if err != nil || !bytes.Equal(encode(w), again) {
+		t.Fatalf("%+v became %+v, %v", v, w, err)
+	}
+}
+
+func FuzzRequestTemplate(f *testing.F) {
+	key := templateKey(7)
+	f.Add(appendRequest(nil, &delivery.Request{Method: "POST", URL: "https://x.example", Headers: []delivery.Header{{Name: "A", Value: "${B}"}}}))
+	f.Add([]byte{})
+	fuzzDecoder(f, key, func(key, val []byte) (delivery.Request, error) {
+		r, err := decodeRequest(key, val)
+		if err != nil {
+			return delivery.Request{}, err
+		}
+		return *r, nil
+	}, func(r delivery.Request, key []byte) []byte { return sealed(key, appendRequest(nil, &r)) })
+}
+
+// A cursor comes from outside. What is taken is what was given out, to the byte.
+func FuzzCursor(f *testing.F) {
+	for _, text := range []string{"", "1.1", "ffffffffffffffff.ffffffff", "01.1", "1.1.1", "-1.1", "1", ".", "1.100000000"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		at, err := parseCursor(text)
+		switch {
+		case err == nil && at.cursor() != text:
+			t.Errorf("%q is taken for %q", text, at.cursor())
+		case err != nil && !errors.Is(err, ErrBadCursor):
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
+
+// FORMAT is a file that people may edit. What is taken is written back as the same, and
+// what is refused names file and remedy.
+func FuzzMarker(f *testing.F) {
+	for _, text := range []string{`{"format":3,"store":"00000a0b0c","created":"2026-01-01T00:00:00Z","initialised":true}`, `{"format":4,"store":"1"}`, `{"format":1,"store":"-1"}`,
+		`{"format":1e99}`, `{}`, `null`, ``, `{"format":1,"store":"fffffffffffffffff"}`} {
+		f.Add([]byte(text))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(filepath.Join(dir, formatFile), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := readMarker(dir)
+		if err != nil {
+			if fe, ok := errors.AsType[*FormatError](err); !ok || fe.File == "" || fe.Remedy == "" {
+				t.Errorf("%q: %v", text, err)
 			}
+			return
+		}
+		if err := writeMarker(dir, m); err != nil {
+			t.Fatalf("%q was taken and cannot be written: %v", text, err)
+		}
+		if again, err := readMarker(dir); err != nil || !reflect.DeepEqual(m, again) {
+			t.Errorf("%q became %+v and %+v, %v", text, m, again, err)
 		}
 	})
 }

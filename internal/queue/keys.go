@@ -78,6 +78,9 @@ func metaJournalKey() []byte { return []byte{kindMeta, 'J'} }
 
 func metaDoubtKey() []byte { return []byte{kindMeta, 'D'} }
 
+// metaDoubtAtKey says when relay time was made to doubt last.
+func metaDoubtAtKey() []byte { return []byte{kindMeta, 'd'} }
+
 func laneLifeKey(lane Lane) []byte {
 	return binary.BigEndian.AppendUint32([]byte{kindMeta, 'w'}, uint32(lane))
 }

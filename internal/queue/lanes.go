@@ -168,6 +168,14 @@ func (s *Store) loadLives(txn *badger.Txn) error {
 			return err
 		}
 	}
+	if raw, err = getCopy(txn, metaDoubtAtKey()); err != nil {
+		return err
+	}
+	if raw != nil {
+		if s.doubtAt, err = decodeDue(metaDoubtAtKey(), raw); err != nil {
+			return err
+		}
+	}
 	return scanPrefix(txn, []byte{kindMeta, 'w'}, func(key, val []byte) error {
 		life, err := decodeLaneLife(key, val)
 		if err != nil {

@@ -249,13 +249,17 @@ func (s *Store) noteDoubt() error {
 		return nil
 	}
 	s.doubt += s.clock.doubted
+	s.doubtAt = s.clock.doubtAt
 	s.led.relayTime = s.clock.started
 	failpoint.Here("open.doubt")
 	err := s.db.Update(func(txn *badger.Txn) error {
 		if err := txn.Set(metaLedgerKey(), s.led.append(nil, metaLedgerKey())); err != nil {
 			return err
 		}
-		return txn.Set(metaDoubtKey(), appendDue(nil, metaDoubtKey(), s.doubt))
+		if err := txn.Set(metaDoubtKey(), appendDue(nil, metaDoubtKey(), s.doubt)); err != nil {
+			return err
+		}
+		return txn.Set(metaDoubtAtKey(), appendDue(nil, metaDoubtAtKey(), s.clock.doubtAt))
 	})
 	if err == nil {
 		err = s.blog.poisoned()

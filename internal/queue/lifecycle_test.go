@@ -322,7 +322,7 @@ func TestAWallClockThatJumpsAtEveryStartExpiresNothing(t *testing.T) {
 		h.lane()
 		h.settle()
 	}
-	mustEqual(t, "relay time advanced by days", (h.Now()-before)/dayMillis, int64(10))
+	mustEqual(t, "relay time advanced by days", (h.Now()-before)/dayMillis, int64(1))
 	mustSeqs(t, "pending", h.ready(lane), 1)
 	if left := h.stats(lane).Expires.Sub(h.clock.now()).Round(time.Second); left != RemovedKeep {
 		t.Errorf("%v are left, want all of it", left)

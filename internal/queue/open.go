@@ -115,7 +115,8 @@ type Store struct {
 
 	lines atomic.Int64 // of all lanes, as of the last commit
 
-	doubt int64 // ms of relay time that only a doubtful wall clock added; constant once open
+	doubt   int64 // ms of relay time that only a doubtful wall clock added; constant once open
+	doubtAt int64 // relay time after the last start that added to it; 0 = none; constant once open
 
 	c committer // owned by the committer's goroutine
 
@@ -228,7 +229,7 @@ func open(o Options) (s *Store, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
-	s.clock = newRelayClock(s.led.relayTime, o.Now, o.elapsed)
+	s.clock = newRelayClock(s.led.relayTime, s.doubtAt, o.Now, o.elapsed)
 	if err := s.noteDoubt(); err != nil {
 		return nil, err
 	}
@@ -277,7 +278,7 @@ func (s *Store) initialise(m *marker) error {
 	}
 	failpoint.Here("create.journal")
 	err = s.db.Update(func(txn *badger.Txn) error {
-		led := ledger{relayTime: newRelayClock(0, s.opts.Now, s.opts.elapsed).now(), nextLane: 1, nextReplay: 1}
+		led := ledger{relayTime: newRelayClock(0, 0, s.opts.Now, s.opts.elapsed).now(), nextLane: 1, nextReplay: 1}
 		if err := txn.Set(metaLedgerKey(), led.append(nil, metaLedgerKey())); err != nil {
 			return err
 		}

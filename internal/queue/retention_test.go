@@ -258,13 +258,46 @@ func TestAWallClockAYearOffLosesStallsAndWipesNothing(t *testing.T) {
 			if err != nil || len(due) != 1 {
 				t.Errorf("due: %v, %v", due, err)
 			}
-			if jump < 0 {
-				again := keyed()
-				h.accept(again)
-				mustEqual(t, "key still known", again.Duplicate, true)
-			}
+			again := keyed()
+			h.accept(again)
+			mustEqual(t, "key still known", again.Duplicate, true)
 		})
 	}
+}
+
+// A service that is started again and again while the clock is wrong ages what it has
+// by one day, and by the next when that has passed.
+func TestStartsUnderAWallClockFarAheadWipeNothing(t *testing.T) {
+	h := newHarness(t)
+	lane := h.lane("x.a")[0]
+	keyed := func() *Event { e := testEvent(9, lane); e.IdempotencyKey = "k"; return e }
+	h.accept(keyed())
+	h.finish(h.ready(lane)[0], delivery.Success, 0)
+	h.settle()
+	for n := range 12 {
+		h.close()
+		h.clock.wall.Add((365 * day).Milliseconds())
+		h.open()
+		h.letRest()
+		again := keyed()
+		h.accept(again)
+		mustEqual(t, "key known", again.Duplicate, true)
+		if ev, err := h.Event(1); err != nil || ev.Payloads[FormatPeanuts] == nil {
+			t.Fatalf("after %d starts: %v", n+1, err)
+		}
+		mustEqual(t, "listed", len(h.states(lane)), 1)
+		h.clock.advance(time.Hour)
+	}
+	h.clock.advance(13 * time.Hour)
+	before := h.Now()
+	h.close()
+	h.clock.wall.Add((365 * day).Milliseconds())
+	h.open()
+	mustEqual(t, "days since the start before", (h.Now()-before)/dayMillis, int64(1))
+	later := keyed()
+	h.accept(later)
+	mustEqual(t, "key of more than a day ago is known", later.Duplicate, false)
+	h.sound()
 }
 
 func TestSpaceIsGivenBackAfterChurn(t *testing.T) {
