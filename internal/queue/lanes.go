@@ -31,6 +31,8 @@ type laneState struct {
 	// stirred grows whenever a row goes from one track to another without an
 	// attempt, so that who walks the tracks knows that one may have passed by.
 	stirred int64
+	// removedRows counts the failed deliveries that an operator took out of the log.
+	removedRows int64
 }
 
 // LaneStats says what a lane holds.
@@ -167,6 +169,16 @@ func (s *Store) loadLives(txn *badger.Txn) error {
 		if s.doubt, err = decodeDue(metaDoubtKey(), raw); err != nil {
 			return err
 		}
+	}
+	err = scanPrefix(txn, []byte{kindMeta, 'R'}, func(key, val []byte) error {
+		n, err := decodeDue(key, val)
+		if l := s.lanes[Lane(binary.BigEndian.Uint32(key[2:]))]; l != nil {
+			l.removedRows = n
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return scanPrefix(txn, []byte{kindMeta, 'w'}, func(key, val []byte) error {
 		life, err := decodeLaneLife(key, val)
