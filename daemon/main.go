@@ -26,7 +26,7 @@ func main() {
 }
 
 func run() int {
-	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve})
+	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve, Restore: restore})
 }
 
 func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -80,7 +81,17 @@ func callReads(t *testing.T, c *adminclient.Client, failed string) {
 		"plan":     func() error { _, err := c.Plan(ctx, rest.PlanRequest{}); return err },
 		"config":   func() error { _, err := c.RunningConfig(ctx); return err },
 		"history":  func() error { _, err := c.ConfigHistory(ctx); return err },
-		"files":    func() error { _, err := c.ConfigFiles(ctx, 3); return err },
+		"audit":    func() error { _, err := c.Audit(ctx, nil); return err },
+		"accounts": func() error { _, err := c.AuditEvents(ctx, []string{"own-1"}); return err },
+		"backup": func() error {
+			body, err := c.Backup(ctx)
+			if err == nil {
+				_, err = io.Copy(io.Discard, body)
+				body.Close()
+			}
+			return err
+		},
+		"files": func() error { _, err := c.ConfigFiles(ctx, 3); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)
