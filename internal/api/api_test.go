@@ -386,8 +386,11 @@ func TestBeforeTheStoreIsOpen(t *testing.T) {
 
 func TestLiveButNotReadyWithoutRoom(t *testing.T) {
 	w := newWorld(t)
-	w.store.stats.State = queue.StateNoSpace
+	w.store.stats.State, w.store.stats.Short = queue.StateNoSpace, "file descriptors"
 	w.start(t)
+	if s, err := w.client.Status(t.Context()); err != nil || len(s.Reasons) != 1 || !strings.Contains(s.Reasons[0], "file descriptors") {
+		t.Errorf("status: %+v, %v", s.Reasons, err)
+	}
 	if h, err := w.client.Live(t.Context()); err != nil || !h.OK {
 		t.Errorf("live: %+v, %v", h, err)
 	}

@@ -84,6 +84,7 @@ type Stats struct {
 	DispatchMark  int64  // below this many outcomes may not find room: pause
 	PauseDispatch bool   // bytes, inodes or descriptors are below half of what accepting needs
 	State         string // StateOK, StateNoSpace or StateStopped
+	Short         string // what there is too little of, as in SpaceError.What; "" = of nothing
 }
 
 func helperOf(webhook string) string {
@@ -265,6 +266,9 @@ func (s *Store) Stats() Stats {
 		st.State = StateStopped
 	case space.err != nil:
 		st.State = StateNoSpace
+	}
+	if short, ok := errors.AsType[*SpaceError](space.err); ok {
+		st.Short = short.What
 	}
 	return st
 }
