@@ -30,7 +30,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		return cli.ExitFailure
 	}
-	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve})
+	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve, Restore: restore})
 }
 
 func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {

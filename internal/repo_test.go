@@ -25,7 +25,7 @@ const module = "github.com/peanutsapp/peanuts-relay"
 //
 // Arrows point from deciding to doing to knowing.
 var imports = map[string][]string{
-	"daemon": {"internal/cli", "internal/relay", "internal/config", "internal/queue"},
+	"daemon": {"internal/backup", "internal/cli", "internal/relay", "internal/config", "internal/queue"},
 
 	// sinks is public: whoever writes a plugin imports it and nothing else of this module.
 	"sinks":               {"internal/sinkpb", "internal/suggest"},
@@ -38,7 +38,7 @@ var imports = map[string][]string{
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 
-	"internal/cli": {"internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost"},
+	"internal/cli": {"internal/backup", "internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost"},
 	// A plugin is what a third party could have written: it imports sinks and nothing else of
 	// this module. What stands for its service in tests imports nothing.
 	"plugins/zapier":            {"sinks"},
@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "sinks"},
+	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "sinks"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
@@ -65,17 +65,18 @@ var imports = map[string][]string{
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/failpoint", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue", "internal/retry"},
 	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/httpsink/http1", "internal/secret", "internal/signing", "sinks"},
-	"internal/api":         {"internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
+	"internal/api":         {"internal/backup", "internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
 	"internal/adminclient": {"internal/rest"},
 	"internal/rest":        {},
 
 	// http1 knows connections and HTTP, and nothing of deliveries.
 	"internal/httpsink/http1": {},
 
-	"internal/queue":         {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue/journal"},
+	"internal/queue":         {"internal/backup", "internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue/journal"},
 	"internal/queue/journal": {"internal/failpoint"},
 	"internal/retry":         {"internal/delivery", "internal/planted"},
 	"internal/signing":       {"internal/delivery", "internal/planted", "internal/secret"},
+	"internal/backup":        {},
 	"internal/event":         {"internal/id", "internal/suggest"},
 	"internal/egress":        {},
 	"internal/unixsock":      {"internal/failpoint"},

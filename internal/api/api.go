@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/peanutsapp/peanuts-relay/internal/backup"
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -38,6 +40,13 @@ type Store interface {
 	// cursor that is not one of List's is queue.ErrBadCursor.
 	List(queue.ListQuery) (rows []queue.Summary, next string, err error)
 	CountReplay(context.Context, queue.ReplayJob) (matched int, err error)
+
+	// Audit and Backup read the whole store beside its work, which takes minutes.
+	// They answer a *queue.SpaceError when the disk became too full for that.
+	Audit(context.Context, func(queue.AuditProgress)) (queue.Audit, error)
+	Backup(ctx context.Context, w io.Writer, relay string) (backup.Footer, error)
+	// Account looks up events by id, in the order of ids.
+	Account(ids []string) ([]queue.Account, error)
 }
 
 // Dispatcher is what the API asks of the running lanes. All methods may be
@@ -129,8 +138,12 @@ type API struct {
 
 	tests chan struct{} // one element for every test under way
 	plans chan struct{} // one element for every plan that is being made
-	mux   *http.ServeMux
-	srv   *http.Server
+	// wholes has one element while an audit or a backup is under way.
+	wholes chan struct{}
+	ending context.Context // ends with Shutdown
+	end    context.CancelFunc
+	mux    *http.ServeMux
+	srv    *http.Server
 }
 
 // maxTests is how many tests may be under way at once: each holds a connection
@@ -145,7 +158,8 @@ func New(o Options) (*API, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &API{Options: o, tests: make(chan struct{}, maxTests), plans: make(chan struct{}, maxPlans)}
+	a := &API{Options: o, tests: make(chan struct{}, maxTests), plans: make(chan struct{}, maxPlans), wholes: make(chan struct{}, 1)}
+	a.ending, a.end = context.WithCancel(context.Background())
 	if err := o.Registry.Register(&collector{api: a}); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -80,7 +81,17 @@ func callReads(t *testing.T, c *adminclient.Client, failed string) {
 		"plan":     func() error { _, err := c.Plan(ctx, rest.PlanRequest{}); return err },
 		"config":   func() error { _, err := c.RunningConfig(ctx); return err },
 		"history":  func() error { _, err := c.ConfigHistory(ctx); return err },
-		"files":    func() error { _, err := c.ConfigFiles(ctx, 3); return err },
+		"audit":    func() error { _, err := c.Audit(ctx, nil); return err },
+		"accounts": func() error { _, err := c.AuditEvents(ctx, []string{"own-1"}); return err },
+		"backup": func() error {
+			body, err := c.Backup(ctx)
+			if err == nil {
+				_, err = io.Copy(io.Discard, body)
+				body.Close()
+			}
+			return err
+		},
+		"files": func() error { _, err := c.ConfigFiles(ctx, 3); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -375,8 +386,11 @@ func TestBeforeTheStoreIsOpen(t *testing.T) {
 
 func TestLiveButNotReadyWithoutRoom(t *testing.T) {
 	w := newWorld(t)
-	w.store.stats.State = queue.StateNoSpace
+	w.store.stats.State, w.store.stats.Short = queue.StateNoSpace, "file descriptors"
 	w.start(t)
+	if s, err := w.client.Status(t.Context()); err != nil || len(s.Reasons) != 1 || !strings.Contains(s.Reasons[0], "file descriptors") {
+		t.Errorf("status: %+v, %v", s.Reasons, err)
+	}
 	if h, err := w.client.Live(t.Context()); err != nil || !h.OK {
 		t.Errorf("live: %+v, %v", h, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peanutsapp/peanuts-relay/internal/backup"
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -41,6 +43,7 @@ type fakeStore struct {
 	err      error // answers everything
 	lists    int   // calls of List
 	replays  []queue.ReplayJob
+	held     chan struct{} // closed by a backup, which goes on until its context ends
 }
 
 func newFakeStore(t *testing.T) *fakeStore {
@@ -53,6 +56,42 @@ func (s *fakeStore) StoreID() uint64 {
 		return 0
 	}
 	return testStore
+}
+
+// Audit finds the books of its lanes in order.
+func (s *fakeStore) Audit(_ context.Context, progress func(queue.AuditProgress)) (queue.Audit, error) {
+	if s.err != nil {
+		return queue.Audit{}, s.err
+	}
+	out := queue.Audit{At: epoch, Store: testStore, Events: 5, EventsKept: 4, EventsForgotten: 1, Rows: 40, Deliveries: s.stats.Deliveries}
+	for lane, l := range s.Lanes() {
+		out.Lanes = append(out.Lanes, queue.AuditLane{Lane: lane, Webhook: l.Webhook, Pending: l.Pending(), Success: l.Success, Failed: l.Failed,
+			Delivered: l.Success, Refused: l.Failed})
+	}
+	progress(queue.AuditProgress{Events: 5, Of: 5, Rows: 40})
+	return out, nil
+}
+
+// Backup writes a text that is none, and goes on until it is let go when there is
+// somebody to hold it.
+func (s *fakeStore) Backup(ctx context.Context, w io.Writer, relay string) (backup.Footer, error) {
+	if s.err != nil {
+		return backup.Footer{}, s.err
+	}
+	_, err := io.WriteString(w, "backup of "+relay)
+	if s.held != nil {
+		close(s.held)
+		<-ctx.Done()
+		err = ctx.Err()
+	}
+	return backup.Footer{}, err
+}
+
+func (s *fakeStore) Account(ids []string) (out []queue.Account, err error) {
+	for i, id := range ids {
+		out = append(out, queue.Account{ID: id, Known: i%2 == 0, Pending: i, Success: 1})
+	}
+	return out, s.err
 }
 
 func (s *fakeStore) LaneName(n queue.Lane) string {

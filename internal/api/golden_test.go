@@ -104,6 +104,8 @@ func TestDocumentsAreAsRecorded(t *testing.T) {
 		"webhook_changed":   "PATCH /v1/webhooks/expenses.backend",
 		"dropped":           "DELETE /v1/webhooks/expenses.old/deliveries",
 		"readyz":            "GET /readyz",
+		"audit":             "GET /v1/audit",
+		"audit_events":      "POST /v1/audit/events",
 		"error":             "GET /v1/deliveries?limit=0",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,6 +138,7 @@ func TestDocumentsAreAsRecorded(t *testing.T) {
 // recordedBodies are the bodies of the recorded requests that have one.
 func recordedBodies() map[string]string {
 	return map[string]string{
+		"audit_events":    `{"ids":["evt_28t5cy4g0000000000001","own-7"]}`,
 		"dry_run":         `{"dry_run":true,"status":"failed"}`,
 		"plan":            `{"files":[{"role":"50-crm.yaml","name":"./conf.d/50-crm.yaml","content":"helpers: {}\n"}]}`,
 		"webhook_created": `{"url":"https://api.example.com/peanuts","events":["created"]}`,
@@ -155,7 +158,8 @@ func refuseNullLists(t *testing.T, document []byte) {
 		name = strings.Trim(name, `"`)
 		switch {
 		case strings.HasSuffix(name, "_at"), name == "status_code", name == "since", name == "until", name == "timestamp",
-			name == "request", name == "response", name == "last", name == "last_reload", name == "held_until", name == "uid":
+			name == "request", name == "response", name == "last", name == "last_reload", name == "held_until", name == "uid",
+			name == "progress", name == "error":
 		default:
 			t.Errorf("%q is null", name)
 		}

@@ -41,10 +41,11 @@ func (a *API) Serve(l net.Listener) error {
 	return fmt.Errorf("serve admin socket: %w", err)
 }
 
-// Shutdown stops listening, ends all streams, and waits for the requests under
+// Shutdown stops listening, ends all streams, audits and backups, and waits for the requests under
 // way. When ctx ends first their connections are closed.
 func (a *API) Shutdown(ctx context.Context) error {
 	a.Feed.close()
+	a.end()
 	if err := a.srv.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop admin server: %w", err), a.srv.Close())
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -66,14 +67,14 @@ func reasons(stats *queue.Stats, lanes []fullLane) (reasons []string) {
 	case queue.StateStarting:
 		reasons = append(reasons, "the store is not open yet")
 	case queue.StateNoSpace:
-		reasons = append(reasons, "the disk has too little room: events are refused until there is more")
+		reasons = append(reasons, "there is too little "+cmp.Or(stats.Short, "disk space")+": events are refused until there is more")
 	case queue.StateStopped:
 		reasons = append(reasons, "the store has stopped: the daemon is ending or must be restarted")
 	default:
 		reasons = append(reasons, "the store is "+stats.State)
 	}
 	if stats.PauseDispatch {
-		reasons = append(reasons, "the disk is nearly full: deliveries are paused until there is more room")
+		reasons = append(reasons, "there is nearly no "+cmp.Or(stats.Short, "disk space")+" left: deliveries are paused until there is more")
 	}
 	for _, l := range lanes {
 		switch l.Hold {

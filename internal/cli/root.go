@@ -11,6 +11,7 @@ const (
 	groupEvents   = "events"
 	groupLog      = "log"
 	groupReceiver = "receiver"
+	groupQueue    = "queue"
 	groupOther    = "other"
 )
 
@@ -53,6 +54,7 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 		&cobra.Group{ID: groupEvents, Title: "Events:"},
 		&cobra.Group{ID: groupLog, Title: "The delivery log:"},
 		&cobra.Group{ID: groupReceiver, Title: "Receivers:"},
+		&cobra.Group{ID: groupQueue, Title: "The queue:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
@@ -66,6 +68,7 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 	add(groupLog, a.webhooksCommand(), a.enableCommand(), a.disableCommand(), a.testCommand(), a.deliveriesCommand(), a.deliveryCommand(),
 		a.retryCommand(), a.replayCommand(), a.dropCommand())
 	add(groupReceiver, a.receiveCommand(), a.verifyCommand())
+	add(groupQueue, a.auditCommand(), a.backupCommand(), a.restoreCommand())
 	add(groupOther, a.sinksCommand(), a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()

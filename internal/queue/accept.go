@@ -168,9 +168,9 @@ func (g *group) accept(ev *Event) {
 		g.arena = g.arena[:start]
 		return
 	}
+	g.dayRange() // a day that begins with this event begins with its number
 	s.led.lastSeq, ev.Seq, ev.ID = seq, seq, eventID
 	s.led.events++
-	g.dayRange()
 	g.put(eventKey, value)
 	if key != "" {
 		g.putRepeat(hash, ev, ownID)

@@ -45,6 +45,7 @@ type committer struct {
 	residency  residency
 	recent     recent
 	templates  map[*delivery.Request]uint64 // already stored
+	pins       int                          // open snapshots; no day is dropped meanwhile
 	closeErr   error
 }
 

@@ -27,6 +27,9 @@
 //   - A burst of one helper does not delay another: groups are short as long as single
 //     events come, and in each the helpers that wait take turns. The events of one call
 //     keep their order.
+//   - An audit and a backup are of one moment, take memory that does not grow with the
+//     store, and hold nobody up. A restored store is whole or not there, and gives out
+//     no id that the one it is a copy of gave out for something else.
 //   - No clock orders anything. Setting the wall clock by a year delays,
 //     repeats or wipes nothing.
 //   - Reading costs the same however much was delivered before and however
@@ -85,7 +88,7 @@
 // types.go (what callers see), open.go, commit.go (the loop and the one
 // Commit), group.go, unapplied.go, points.go, recover.go, marks.go, accept.go, intake.go, fifo.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
-// space.go, compactors.go, builders.go, resident.go, tails.go, guard.go, clock.go, quarantine.go, verify.go;
+// space.go, compactors.go, builders.go, resident.go, tails.go, guard.go, clock.go, quarantine.go, verify.go, snapshot.go, audit.go, audit_sums.go, account.go, backup.go, restore.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what
 // must and should hold about Badger's behaviour.
 package queue

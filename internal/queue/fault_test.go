@@ -275,6 +275,7 @@ func TestTooLittleSpaceRefusesAndRecoversByItself(t *testing.T) {
 			}
 			st := h.Stats()
 			mustEqual(t, "state", st.State, "no_space")
+			mustEqual(t, "short of", st.Short, what)
 			mustEqual(t, "pause", st.PauseDispatch, true)
 			h.finish(h.ready(lane)[0], delivery.Success, 0) // outcomes still find room
 			h.settle()

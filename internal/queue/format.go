@@ -44,6 +44,9 @@ type marker struct {
 	Store       string `json:"store"` // number, 10 hexadecimal digits
 	Created     string `json:"created"`
 	Initialised bool   `json:"initialised"`
+	// Restoring says that journal and database are being made from a backup. A version
+	// that does not know it finds no database, and refuses for that.
+	Restoring bool `json:"restoring,omitempty"`
 }
 
 func (m *marker) storeID() (uint64, error) { return strconv.ParseUint(m.Store, 16, id.StoreBits) }
@@ -122,6 +125,16 @@ func makeDir(dir string) error {
 
 // readMarker returns nil without an error when there is no FORMAT.
 func readMarker(dir string) (*marker, error) {
+	m, err := readMarkerFile(dir)
+	if m != nil && m.Restoring {
+		return nil, &FormatError{File: filepath.Join(dir, formatFile), What: "a restore into this directory was not finished",
+			Remedy: "run peanuts-relay restore again, or move the directory away to start an empty queue"}
+	}
+	return m, err
+}
+
+// readMarkerFile is readMarker for whoever may go on with a restore.
+func readMarkerFile(dir string) (*marker, error) {
 	path := filepath.Join(dir, formatFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

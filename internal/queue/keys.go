@@ -65,6 +65,7 @@ const (
 	lenAttempt  = 1 + 2 + 4 + 8 + 2
 	lenSenderID = 1 + 2 + 16 + 8
 	lenMetaLane = 2 + 4
+	lenMetaGap  = 2 + 8
 	lenState    = 1 + 4 + 4 + 16
 	lenLine     = 1 + 4 + 8
 	lenFollower = lenLine + 8
@@ -80,6 +81,18 @@ func metaDoubtKey() []byte { return []byte{kindMeta, 'D'} }
 
 // metaDoubtAtKey says when relay time was made to doubt last.
 func metaDoubtAtKey() []byte { return []byte{kindMeta, 'd'} }
+
+// metaRemovedKey counts the failed deliveries of a lane that an operator took out of
+// the log.
+func metaRemovedKey(lane Lane) []byte {
+	return binary.BigEndian.AppendUint32([]byte{kindMeta, 'R'}, uint32(lane))
+}
+
+// metaGapKey says that no event has a number between the one in its value and after,
+// both excluded: the store was made from a backup then.
+func metaGapKey(after uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kindMeta, 'G'}, after)
+}
 
 func laneLifeKey(lane Lane) []byte {
 	return binary.BigEndian.AppendUint32([]byte{kindMeta, 'w'}, uint32(lane))

@@ -31,6 +31,8 @@ type laneState struct {
 	// stirred grows whenever a row goes from one track to another without an
 	// attempt, so that who walks the tracks knows that one may have passed by.
 	stirred int64
+	// removedRows counts the failed deliveries that an operator took out of the log.
+	removedRows int64
 }
 
 // LaneStats says what a lane holds.
@@ -82,6 +84,7 @@ type Stats struct {
 	DispatchMark  int64  // below this many outcomes may not find room: pause
 	PauseDispatch bool   // bytes, inodes or descriptors are below half of what accepting needs
 	State         string // StateOK, StateNoSpace or StateStopped
+	Short         string // what there is too little of, as in SpaceError.What; "" = of nothing
 }
 
 func helperOf(webhook string) string {
@@ -176,6 +179,16 @@ func (s *Store) loadLives(txn *badger.Txn) error {
 			return err
 		}
 	}
+	err = scanPrefix(txn, []byte{kindMeta, 'R'}, func(key, val []byte) error {
+		n, err := decodeDue(key, val)
+		if l := s.lanes[Lane(binary.BigEndian.Uint32(key[2:]))]; l != nil {
+			l.removedRows = n
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	return scanPrefix(txn, []byte{kindMeta, 'w'}, func(key, val []byte) error {
 		life, err := decodeLaneLife(key, val)
 		if err != nil {
@@ -261,6 +274,9 @@ func (s *Store) Stats() Stats {
 		st.State = StateStopped
 	case space.err != nil:
 		st.State = StateNoSpace
+	}
+	if short, ok := errors.AsType[*SpaceError](space.err); ok {
+		st.Short = short.What
 	}
 	return st
 }

@@ -217,12 +217,22 @@ func (s *Store) Drop(ctx context.Context, lane Lane, seq uint64) error {
 				return err
 			}
 			g.del(p.key)
+			g.countRemoved(lane)
 			g.changes = append(g.changes, Change{Lane: lane, Seq: seq, State: delivery.Failed, Code: delivery.CodeDropped, Kind: ChangeDropped})
 			return nil
 		}
 		failpoint.Here("operator.drop")
 		return g.giveUp(p.pending, p.key, delivery.CodeDropped)
 	})
+}
+
+// countRemoved notes that a failed delivery left the log by hand, so that an audit can
+// tell it from one that is lost. Store.mu is held.
+func (g *group) countRemoved(lane Lane) {
+	l := g.s.lanes[lane]
+	l.removedRows++
+	key := metaRemovedKey(lane)
+	g.put(key, appendDue(nil, key, l.removedRows))
 }
 
 func (g *group) removeAttempts(lane Lane, seq uint64) error {

@@ -13,6 +13,10 @@ func TestMain(m *testing.M) {
 		crashChild(dir)
 		return
 	}
+	if dir := os.Getenv(restoreDirEnv); dir != "" {
+		restoreChild(dir)
+		return
+	}
 	// Every check of the model opens a real database; -rapid.checks on the
 	// command line asks for more.
 	if err := flag.Set("rapid.checks", "10"); err != nil {

@@ -99,8 +99,12 @@ type retirement struct {
 	crowded bool   // for the size limit
 }
 
-// planRetirement returns nil when there is nothing to drop.
+// planRetirement returns nil when there is nothing to drop, and while a snapshot is
+// open.
 func (s *Store) planRetirement() *retirement {
+	if s.c.pins > 0 {
+		return nil
+	}
 	today := dayOf(s.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,11 +3,13 @@ package relay
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"sync/atomic"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/api"
+	"github.com/peanutsapp/peanuts-relay/internal/backup"
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/dispatch"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -112,6 +114,27 @@ func (l *lateStore) CountReplay(ctx context.Context, j queue.ReplayJob) (int, er
 		return s.CountReplay(ctx, j)
 	}
 	return 0, queue.ErrStopped
+}
+
+func (l *lateStore) Audit(ctx context.Context, progress func(queue.AuditProgress)) (queue.Audit, error) {
+	if s := l.get(); s != nil {
+		return s.Audit(ctx, progress)
+	}
+	return queue.Audit{}, queue.ErrStopped
+}
+
+func (l *lateStore) Backup(ctx context.Context, w io.Writer, version string) (backup.Footer, error) {
+	if s := l.get(); s != nil {
+		return s.Backup(ctx, w, version)
+	}
+	return backup.Footer{}, queue.ErrStopped
+}
+
+func (l *lateStore) Account(ids []string) ([]queue.Account, error) {
+	if s := l.get(); s != nil {
+		return s.Account(ids)
+	}
+	return nil, queue.ErrStopped
 }
 
 // lateDispatcher is the dispatcher as package api sees it, before and after it

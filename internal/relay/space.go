@@ -69,7 +69,7 @@ func (w *spaceWatch) apply(paused bool) bool {
 	short := stats.PauseDispatch
 	switch {
 	case short && !paused:
-		w.r.log.Error("deliveries pause until there is space to record them", "free", stats.DiskFree)
+		w.r.log.Error("deliveries pause until there is space to record them", "short_of", stats.Short, "free", stats.DiskFree)
 		d.Pause(delivery.HoldStorage)
 	case !short && paused:
 		w.r.log.Info("deliveries resume")

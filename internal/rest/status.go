@@ -191,8 +191,8 @@ const (
 	CodePayloadExpired   = "payload_expired"    // 410: the payload was let go by retention
 	CodeTooLarge         = "too_large"          // 413: body over 1 MiB, of a plan over 64 MiB
 	CodeUnsupportedType  = "unsupported_media"  // 415: the body is not application/json
-	CodeTooMany          = "too_many"           // 429: as many streams, tests or plans as are allowed at once
+	CodeTooMany          = "too_many"           // 429: as many streams, tests, plans or audits as are allowed at once
 	CodeInternal         = "internal"           // 500
-	CodeNoSpace          = "no_space"           // 507: the disk has no room for the edit
+	CodeNoSpace          = "no_space"           // 507: the disk has no room for the edit, audit or backup
 	CodeUnavailable      = "unavailable"        // 503: the store is not open, or the daemon is ending
 )
