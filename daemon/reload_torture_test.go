@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // The configuration changes hundreds of times, in valid and invalid ways, by every
@@ -43,6 +44,7 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	w.burst(l, &next)
 	w.noLeak(p, before)
 	w.t.Logf("%d reloads: %s", count, w.counts())
+	testhost.Cases(t, count)
 	p.stop()
 	verifyStore(t, w.data)
 }
@@ -56,7 +58,9 @@ func TestKillsDuringReloadsLoseNothing(t *testing.T) {
 	l := newLedger()
 	var next atomic.Int64
 	p := w.up()
-	for range times(t, "DAEMON_RELOAD_KILLS", 4) {
+	kills := times(t, "DAEMON_RELOAD_KILLS", 4)
+	testhost.Cases(t, kills)
+	for range kills {
 		stop := w.senders(l, &next, 4)
 		for range 1 + w.rng.IntN(3) {
 			w.edit()
@@ -232,6 +236,7 @@ func (w *reloads) accounts(l *ledger) {
 		w.t.Errorf("%d deliveries, %d slow requests: nothing was put to the test", deliveries, w.c.slow)
 	}
 	w.t.Logf("%d events acknowledged, %d deliveries, %d requests of which %d slow, %d lost", len(l.acked), deliveries, w.c.requests, w.c.slow, lost)
+	l.tell(w.t, lost)
 }
 
 // counts are the reloads by trigger and result.
