@@ -28,7 +28,8 @@ type lab struct {
 	seed       uint64
 	say        io.Writer
 	goroot     string
-	namespaces bool // tests get a mount namespace of their own
+	reader     string // test2json
+	namespaces bool   // tests get a mount namespace of their own
 
 	mu      sync.Mutex // guards the rest
 	numbers int        // directories and logs given out
@@ -127,7 +128,7 @@ func (l *lab) buildAll(ctx context.Context, tasks []*task) error {
 		}
 		need[binary{pkg: t.part.pkg, guided: t.part.fuzz > 0}] = true
 	}
-	if err := l.buildReader(ctx); err != nil {
+	if err := l.findGo(ctx); err != nil {
 		return err
 	}
 	all := slices.SortedFunc(maps.Keys(need), func(a, b binary) int { return strings.Compare(a.file(), b.file()) })
@@ -143,17 +144,19 @@ func (l *lab) buildAll(ctx context.Context, tasks []*task) error {
 	return nil
 }
 
-// buildReader builds what turns the output of tests into events, and finds the tree of
-// the Go that is used.
-func (l *lab) buildReader(ctx context.Context) error {
+// findGo finds the tree of the Go that is used, and its program that turns the output of
+// tests into events.
+func (l *lab) findGo(ctx context.Context) error {
 	out, err := l.goTool(ctx, "env", "GOROOT")
 	if err != nil {
 		return fmt.Errorf("go env: %w: %s", err, out)
 	}
 	l.goroot = strings.TrimSpace(out)
-	if out, err := l.goTool(ctx, "build", "-o", filepath.Join(l.work, "test2json"), "cmd/test2json"); err != nil {
-		return fmt.Errorf("build test2json: %w\n%s", err, out)
+	out, err = l.goTool(ctx, "tool", "-n", "test2json")
+	if err != nil {
+		return fmt.Errorf("go tool test2json: %w: %s", err, out)
 	}
+	l.reader = strings.TrimSpace(out)
 	return nil
 }
 
@@ -222,7 +225,7 @@ func (l *lab) runBinary(ctx context.Context, b binary, j job) (t tally, log stri
 			t.why = err.Error()
 		}
 		if len(t.failed) == 0 {
-			t.failed = []string{j.part.key()}
+			t.failed = strings.Split(j.part.run, "|")
 		}
 	}
 	t.took = time.Since(began)
@@ -261,7 +264,7 @@ func (l *lab) runInto(ctx context.Context, b binary, j job, n int, log *os.File)
 
 // follow runs a test binary and reads its events.
 func (l *lab) follow(ctx context.Context, cmd *exec.Cmd, j job, log *os.File) (t tally, err error) {
-	convert := exec.Command(filepath.Join(l.work, "test2json"), "-t")
+	convert := exec.Command(l.reader, "-t")
 	convert.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when its input does
 	in, err := convert.StdinPipe()
 	if err != nil {

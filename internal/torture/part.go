@@ -37,6 +37,7 @@ type part struct {
 
 	most  int    // m is never above it; 0 = no bound
 	alone bool   // nothing may run beside it
+	waits bool   // it hardly needs a processor: it runs beside what does
 	env   string // NAME=VALUE, separated by spaces, at every size
 }
 

@@ -59,7 +59,7 @@ const tries = 3
 
 // plant builds one bug after the other, and prints whether the suite catches it.
 func (l *lab) plant(ctx context.Context, bugs []bug, stdout io.Writer) (status int) {
-	if err := l.buildReader(ctx); err != nil {
+	if err := l.findGo(ctx); err != nil {
 		fmt.Fprintln(l.say, "torture:", err)
 		return 1
 	}

@@ -48,7 +48,7 @@ func crashes() []row {
 				scaled("./daemon", "TestNothingAcknowledgedIsLostByKill", "DAEMON_CRASH_KILLS", 6),
 				scaled("./internal/queue", "TestNothingAcknowledgedIsLostByKill|TestNothingIsLostByKillWhileWebhooksComeAndGo|TestTheStatesOfEntriesFitTheirDeliveriesAfterAKill|TestNoOrderIsLostByKill", "QUEUE_CRASH_KILLS", 10),
 				scaled("./internal/config/history", "TestNothingAppendedIsLostByKill", "HISTORY_CRASH_KILLS", 25),
-				repeated("./daemon", "TestKillsOfAPluginLoseNothing"),
+				{pkg: "./daemon", run: "TestKillsOfAPluginLoseNothing", again: 1, waits: true},
 				fixed("./internal/queue", "TestWhatOnlyTheJournalHasIsThereAfterACrash|TestTheJournalGoesRoundAndRound"),
 			},
 			controls: append(account(), fixed("./internal/queue", "TestTheAccountOfAKillNoticesWhatIsNotThere"))},
@@ -60,7 +60,7 @@ func crashes() []row {
 				model("./internal/config/history", "TestAPowerCutLosesNothingThatWasAppended", 15),
 			},
 			controls: []part{fixed("./internal/queue", "TestTheAccountNoticesAStoreThatDoesNotSync")}},
-		{number: 3, fault: "failpoint at each write: lost, or done but told lost", required: "0 acknowledged lost",
+		{number: 3, fault: "each write fails: lost, or done but told lost", required: "0 acknowledged lost",
 			parts: []part{fixed("./internal/config/history", "TestEveryFailureLeavesTheOldOrTheNew|TestAProcessThatDiesAfterTheFailureLeavesTheOldOrTheNew")}},
 		{number: 4, fault: "I/O errors on write and on fsync", required: "stops acknowledging, ends with 74, 0 lost", needs: needsExt4,
 			parts: []part{
@@ -94,7 +94,7 @@ func crashes() []row {
 			controls: []part{fixed("./internal/queue", "TestAnEmptyDatabaseUnderAnInitialisedFormatIsRefused|TestAnOlderDatabaseBesideTheJournalIsRefused")}},
 		{number: 9, fault: "limits of memory, descriptors, processes", required: "0 lost, a clear error", needs: needsMemory,
 			parts: []part{
-				fixed("./daemon", "TestAPluginThatTheKernelKillsForItsMemoryLosesNothing"),
+				{pkg: "./daemon", run: "TestAPluginThatTheKernelKillsForItsMemoryLosesNothing", waits: true},
 				fixed("./internal/pluginhost/process", "TestTheKernelKillsAPluginThatEatsMemory|TestAPluginThatMayHaveNoMoreMemorySaysSo"),
 				fixed("./internal/config/watch", "TestWithoutInotifyTheFilesArePolled|TestAnOverflowOfTheKernelsQueueIsMadeUpFor"),
 			},
@@ -112,7 +112,7 @@ func states() []row {
 				fixed("./internal/dispatch", "TestA72HourOutage|TestTheTimetableIsKeptToTheSecondAndThenTheDeliveryIsFailed|TestARestartIsNoReasonForABurst"),
 				model("./internal/retry", "TestRetryAfterOnlyLengthensAndIsCapped|TestEveryDeliveryEndsAndEveryDecisionIsNamed", 100),
 			}},
-		{number: 12, fault: "the clock jumps a year, running or at a start", required: "nothing delayed, dropped or forgotten",
+		{number: 12, fault: "the clock jumps a year, running or at start", required: "nothing delayed, dropped or forgotten",
 			parts: []part{
 				fixed("./internal/queue", "TestAWallClockAYearOffLosesStallsAndWipesNothing|TestAWallClockThatJumpsAtEveryStartExpiresNothing"),
 				fixed("./internal/dispatch", "TestOnBadgerTheTimetableIsKeptWhateverTheWallClockDoes"),
@@ -182,7 +182,7 @@ func outside() []row {
 			parts: []part{
 				fixed("./internal/pluginhost", "TestZoo.*"),
 				model("./internal/pluginhost", "TestWhateverHappensEveryDeliveryHasAnHonestOutcomeAndNothingIsLeft", 100),
-				{pkg: "./daemon", run: "TestNoPluginOfTheZooHurtsItsNeighbours"},
+				{pkg: "./daemon", run: "TestNoPluginOfTheZooHurtsItsNeighbours", waits: true},
 				repeated("./daemon", "TestAPoisonPillFailsAndNothingElse"),
 				scaled("./daemon", "TestAnUpgradeUnderLoadLosesAndRepeatsNothing", "DAEMON_ZOO_UPGRADES", 2),
 				fuzz("./internal/pluginhost", "FuzzSchema"),
@@ -193,7 +193,7 @@ func outside() []row {
 			controls: []part{fixed("./internal/zoo", "TestAnswersAreWrongInTheirOwnWay|TestCallsFailWhereTheySay|TestTheNthBatchCrashes")}},
 		{number: 21, fault: "kill -9 of a daemon with plugins", required: "0 lost, 0 processes and sockets left",
 			parts: []part{
-				repeated("./daemon", "TestKillsOfADaemonWithAPluginLoseNothing"),
+				{pkg: "./daemon", run: "TestKillsOfADaemonWithAPluginLoseNothing", again: 1, waits: true},
 				fixed("./internal/pluginhost/process", "TestNothingOutlivesAHostThatIsKilled"),
 			},
 			controls: []part{fixed("./internal/pluginhost/process", "TestWithoutItsGuardAGrandchildStays")}},
@@ -206,7 +206,7 @@ func outside() []row {
 				model("./internal/secret", "TestALineIsCutWithoutLeavingAPartOfASecret", 100),
 			},
 			controls: []part{fixed("./internal/relay", "TestTheSearchForSecretsFindsEachForm")}},
-		{number: 23, fault: "the page: scripts, forgery, rebinding, logins", required: "0 executed, 0 changed",
+		{number: 23, fault: "the page: scripts, forgery, rebinding, login", required: "0 executed, 0 changed",
 			absent: "there is no page yet"},
 		{number: 24, fault: "a real systemd and a .deb", required: "install, upgrade, reload, restart, purge",
 			absent: "there is no package yet"},

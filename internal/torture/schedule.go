@@ -53,7 +53,7 @@ func tasksOf(board []row, minutes float64) (tasks []*task) {
 // one that had the least time first, as long as it fits in before the deadline.
 type scheduler struct {
 	tasks    []*task
-	places   int
+	places   int // how many run at once; and as many of those that hardly need a processor
 	deadline time.Time
 	seed     uint64
 	run      func(context.Context, job) (t tally, log string)
@@ -72,28 +72,24 @@ type finished struct {
 // end of ctx.
 func (s *scheduler) schedule(ctx context.Context) {
 	ends := make(chan finished)
-	running, alone := 0, false
 	for {
-		for ctx.Err() == nil && running < s.places && !alone {
+		for ctx.Err() == nil {
 			t, m := s.next(time.Now())
-			if t == nil || t.part.alone && running > 0 {
+			if t == nil {
 				break
 			}
 			j := job{part: t.part, m: m, seed: seedOf(s.seed, t.part, t.runs)}
-			t.busy, alone = true, t.part.alone
-			running++
+			t.busy = true
 			go func() {
 				sum, log := s.run(ctx, j)
 				ends <- finished{t, j, sum, log}
 			}()
 		}
 		s.show(s.tasks)
-		if running == 0 {
+		if !slices.ContainsFunc(s.tasks, func(t *task) bool { return t.busy }) {
 			return
 		}
 		f := <-ends
-		running--
-		alone = false
 		f.t.busy = false
 		if ctx.Err() == nil {
 			f.t.add(f)
@@ -101,24 +97,47 @@ func (s *scheduler) schedule(ctx context.Context) {
 	}
 }
 
-// next is the task that is to run now, and how many times its short form; nil when
-// there is none.
+// next is the task that is to begin now, and how many times its short form; nil when
+// there is none, or no room for it.
 func (s *scheduler) next(now time.Time) (best *task, m int) {
-	for _, t := range s.tasks { // the first round, what must be alone at its end
-		if t.runs == 0 && !t.busy && (best == nil || best.part.alone && !t.part.alone) {
-			best = t
+	running := map[bool]int{} // by whether they wait
+	for _, t := range s.tasks {
+		if t.busy && t.part.alone {
+			return nil, 0
+		}
+		if t.busy {
+			running[t.part.waits]++
 		}
 	}
-	if best != nil {
-		return best, 1
+	room := func(t *task) bool { return !t.busy && running[t.part.waits] < s.places }
+	left := false // something of the first round
+	for _, t := range s.tasks {
+		if t.runs > 0 || t.busy {
+			continue
+		}
+		left = left || !t.part.alone
+		if !t.part.alone && room(t) {
+			return t, 1
+		}
 	}
-	if slices.ContainsFunc(s.tasks, func(t *task) bool { return t.runs == 0 }) {
-		return nil, 0 // the last ones of the first round
+	if left {
+		return nil, 0
+	}
+	for _, t := range s.tasks { // what must be alone, when all the others had their turn
+		if t.runs == 0 && !t.busy {
+			if len(running) > 0 {
+				return nil, 0
+			}
+			return t, 1
+		}
 	}
 	for _, t := range s.tasks {
-		if fit := t.fits(s.deadline.Sub(now)); fit > 0 && (best == nil || t.spent < best.spent) {
+		if fit := t.fits(s.deadline.Sub(now)); fit > 0 && room(t) && (best == nil || t.spent < best.spent) {
 			best, m = t, fit
 		}
+	}
+	if best != nil && best.part.alone && len(running) > 0 {
+		return nil, 0
 	}
 	return best, m
 }

@@ -79,9 +79,6 @@ func readEvents(in io.Reader, log io.Writer) (tally, error) {
 
 func (r *reader) take(e event) {
 	if e.Test == "" {
-		if strings.HasPrefix(e.Output, "panic: ") && r.why == "" {
-			r.why = strings.TrimSpace(e.Output)
-		}
 		return
 	}
 	t := r.tests[e.Test]
@@ -178,6 +175,7 @@ func (r *reader) sum() tally {
 	for _, n := range cases {
 		r.cases += n
 	}
+	r.ran = len(r.order) > 0
 	for _, name := range slices.Backward(r.order) { // subtests first: their parents only repeat it
 		if t := r.tests[name]; t.action != "pass" && t.action != "skip" && !r.below(name) {
 			r.fails(name, t.reason())
@@ -200,6 +198,9 @@ func (r *reader) skips(reason string) {
 // reason is the first line that names a place in the source, and looks like an error
 // rather than like a note of the seed.
 func (t *test) reason() string {
+	if i := slices.IndexFunc(t.lines, func(line string) bool { return strings.HasPrefix(line, "panic: ") }); i >= 0 {
+		return t.lines[i]
+	}
 	if t.action == "run" {
 		return "did not end"
 	}
