@@ -25,7 +25,7 @@ type row struct {
 // made to grow together.
 type part struct {
 	pkg string // as go test has it, such as ./daemon
-	run string // names of tests or one fuzz target, separated by |, without anchors
+	run string // names of tests, separated by |, one with /a subtest of it, or one fuzz target; no anchors
 
 	// How it grows: at m times its short form the counts are m times these. None of them =
 	// it is the same each time, and runs once.
@@ -44,7 +44,7 @@ type part struct {
 // count is an environment variable that says how often a test repeats its scenario.
 type count struct {
 	env   string
-	short int // what each push runs
+	short int // what each push runs; 0 = less than one of these, so that at m times it is m-1
 }
 
 func (p *part) grows() bool {
@@ -80,7 +80,11 @@ func seedOf(master uint64, p part, n int) uint64 {
 func (j *job) environment() []string {
 	env := []string{"PEANUTS_TEST_SEED=" + strconv.FormatUint(j.seed, 10)}
 	for _, c := range j.part.counts {
-		env = append(env, c.env+"="+strconv.Itoa(c.short*j.m))
+		n := c.short * j.m
+		if c.short == 0 {
+			n = j.m - 1
+		}
+		env = append(env, c.env+"="+strconv.Itoa(n))
 	}
 	return append(env, strings.Fields(j.part.env)...)
 }
@@ -89,7 +93,7 @@ func (j *job) environment() []string {
 // testing package: "test." for a test binary, "" for go test.
 func (j *job) flags(prefix string) []string {
 	p := j.part
-	pattern := "^(" + p.run + ")$"
+	pattern := "^(" + strings.ReplaceAll(p.run, "/", ")$/^(") + ")$"
 	if p.fuzz > 0 {
 		return []string{"-" + prefix + "run=^$", "-" + prefix + "fuzz=" + pattern, "-" + prefix + "fuzztime=" + (p.fuzz * time.Duration(j.m)).String(), "-" + prefix + "parallel=1"}
 	}

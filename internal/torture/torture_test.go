@@ -190,7 +190,7 @@ func TestAPlantedBugIsCaughtOnlyByATestThatFailsOfIt(t *testing.T) {
 # a comment
 planted_loss | 1 | keeps one less | . | TestNothingIsLost | TINY_CASES=3 | kept 2 of 3
 planted_loss | 1 | keeps one less | . | TestNothingIsLost |  | another reason
-planted_loss | 2 | is not tested | . | TestSubtestsAreCases |
+planted_loss | 2 | is not tested | . | TestSubtestsAreCases/one |
 planted_loss | 2 | has no test | . | TestThatNobodyWrote |
 planted_loss | 2 | is skipped | . | TestItIsSkipped |
 `)
@@ -369,8 +369,10 @@ func TestACommandCanBeTypedAsItIs(t *testing.T) {
 		want   string
 	}{
 		{job{part: scaled("./daemon", "TestA|TestB", "N", 6), m: 4, seed: 3}, []string{"TestB/x (y)"}, "PEANUTS_TEST_SEED=3 N=24 go test -v -timeout=2h -run='^(TestB)$' -count=1 ./daemon"},
+		{job{part: scaled("./q", "TestA", "N", 0), m: 3, seed: 3}, nil, "PEANUTS_TEST_SEED=3 N=2 go test -v -timeout=2h -run='^(TestA)$' -count=1 ./q"},
 		{job{part: model("./q", "TestA", 100), m: 2, seed: 3}, nil, "PEANUTS_TEST_SEED=3 go test -v -timeout=2h -run='^(TestA)$' -count=1 -rapid.checks=200 -rapid.seed=3 -rapid.nofailfile ./q"},
 		{job{part: fuzz("./e", "FuzzA"), m: 1, seed: 3}, []string{"FuzzA"}, "PEANUTS_TEST_SEED=3 go test -v -timeout=2h -run='^FuzzA$' ./e"},
+		{job{part: fixed("./q", "TestA/ext4"), m: 1, seed: 3}, nil, "PEANUTS_TEST_SEED=3 go test -v -timeout=2h -run='^(TestA)$/^(ext4)$' -count=1 ./q"},
 		{job{part: part{soak: time.Minute}, m: 2}, nil, "scripts/bench --soak 2m0s"},
 	} {
 		if got := c.j.command(c.failed); got != c.want {
