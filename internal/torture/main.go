@@ -21,7 +21,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -200,6 +199,3 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	}
 	return b.status()
 }
-
-// absolute is a path in the root of the repository.
-func absolute(root, path string) (string, error) { return filepath.Abs(filepath.Join(root, path)) }

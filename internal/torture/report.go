@@ -40,7 +40,7 @@ type line struct {
 	Failures []failure `json:"failures,omitempty"`
 }
 
-// scoreboard is what a whole run showed.
+// scores is what a whole run showed.
 type scores struct {
 	Seed        uint64  `json:"seed"`
 	Seconds     float64 `json:"seconds"`
