@@ -58,7 +58,7 @@ func (p *part) key() string {
 	}
 	names := strings.Split(p.run, "|")
 	first := strings.TrimPrefix(names[0], "Test")
-	return strings.ReplaceAll(strings.Trim(p.pkg, "./"), "/", "-") + "-" + first
+	return strings.ReplaceAll(strings.Trim(p.pkg, "./")+"-"+first, "/", "-")
 }
 
 // job is one run of a part.
