@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -223,16 +224,21 @@ func TestCountsGrowEvenlyAndEndInTime(t *testing.T) {
 		for _, p := range []part{repeated("", "quick"), {run: "alone", soak: time.Minute, alone: true}, scaled("", "slow", "N", 3), fixed("", "fixed"), repeated("", "fails")} {
 			tasks = append(tasks, &task{part: p})
 		}
+		var mu sync.Mutex // guards what follows
 		running, sizes, seeds := 0, map[string][]int{}, map[uint64]bool{}
 		s := scheduler{tasks: tasks, places: 2, deadline: time.Now().Add(5 * time.Minute), show: func([]*task) {}}
 		s.run = func(_ context.Context, j job) (tally, string) {
+			mu.Lock()
+			defer mu.Unlock()
 			running++
 			if running > 2 || j.part.alone && running > 1 {
 				t.Errorf("%d run beside %s", running-1, j.part.run)
 			}
 			sizes[j.part.run], seeds[j.seed] = append(sizes[j.part.run], j.m), true
 			took := each[j.part.run] * time.Duration(j.m)
+			mu.Unlock()
 			time.Sleep(took)
+			mu.Lock()
 			running--
 			got := tally{passed: 1, took: took}
 			if j.part.run == "fails" {
