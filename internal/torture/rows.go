@@ -130,7 +130,7 @@ func states() []row {
 			controls: []part{fixed("./daemon", "TestTheStepsOfARotationNeverLoseADelivery")}},
 		{number: 15, fault: "concurrent operations against a model", required: "accepted = delivered + failed + held + pending",
 			parts: []part{
-				model("./internal/queue", "TestTheStoreAgreesWithAModel|TestLivesAgreeWithAModel|TestStatesAgreeWithAModel|TestEntriesStayInOrderWhateverHappens", 100),
+				model("./internal/queue", "TestTheStoreAgreesWithAModel|TestLivesAgreeWithAModel|TestStatesAgreeWithAModel|TestEntriesStayInOrderWhateverHappens", 25),
 				model("./internal/queue/journal", "TestWhatWasAppendedAndNotAppliedComesBack", 100),
 				model("./internal/dispatch", "TestWhateverHappensEveryDeliveryEndsAndNoneIsInFlightTwice", 100),
 			}},
