@@ -61,7 +61,12 @@ func crashes() []row {
 			},
 			controls: []part{fixed("./internal/queue", "TestTheAccountNoticesAStoreThatDoesNotSync")}},
 		{number: 3, fault: "each write fails: lost, or done but told lost", required: "0 acknowledged lost",
-			parts: []part{fixed("./internal/config/history", "TestEveryFailureLeavesTheOldOrTheNew|TestAProcessThatDiesAfterTheFailureLeavesTheOldOrTheNew")}},
+			parts: []part{
+				scaled("./internal/queue", "TestNothingAcknowledgedIsLostAtAnyFailpoint", "FAILPOINT_ROUNDS", 0),
+				scaled("./daemon", "TestNothingAcknowledgedIsLostAtAnyFailpoint", "FAILPOINT_ROUNDS", 0),
+				fixed("./internal/config/history", "TestEveryFailureLeavesTheOldOrTheNew|TestAProcessThatDiesAfterTheFailureLeavesTheOldOrTheNew"),
+			},
+			controls: []part{fixed("./internal/queue", "TestTheAccountOfATourReportsWhatIsWrong")}},
 		{number: 4, fault: "I/O errors on write and on fsync", required: "stops acknowledging, ends with 74, 0 lost", needs: needsExt4,
 			parts: []part{
 				scaled("./daemon", "TestAStorageErrorEndsTheDaemonAndLosesNothing", "DAEMON_STORAGE_ERRORS", 1),
@@ -109,14 +114,18 @@ func states() []row {
 	return []row{
 		{number: 11, fault: "a receiver is away for 72 h", required: "schedule exact, no stampede, never twice in flight",
 			parts: []part{
+				scaled("./internal/dispatch", "TestAReceiverThatIsAwayFor72HoursGetsWhatItsScheduleSaysAndNoStampede", "DISPATCH_OUTAGE", 1000),
 				fixed("./internal/dispatch", "TestA72HourOutage|TestTheTimetableIsKeptToTheSecondAndThenTheDeliveryIsFailed|TestARestartIsNoReasonForABurst"),
 				model("./internal/retry", "TestRetryAfterOnlyLengthensAndIsCapped|TestEveryDeliveryEndsAndEveryDecisionIsNamed", 100),
-			}},
+			},
+			controls: []part{fixed("./internal/dispatch", "TestTheCheckOfAnOutageFindsWhatItLooksFor")}},
 		{number: 12, fault: "the clock jumps a year, running or at start", required: "nothing delayed, dropped or forgotten",
 			parts: []part{
 				fixed("./internal/queue", "TestAWallClockAYearOffLosesStallsAndWipesNothing|TestAWallClockThatJumpsAtEveryStartExpiresNothing"),
-				fixed("./internal/dispatch", "TestOnBadgerTheTimetableIsKeptWhateverTheWallClockDoes"),
-			}},
+				fixed("./internal/dispatch", "TestOnBadgerTheTimetableIsKeptWhateverTheWallClockDoes|TestAWallClockAYearOffDelaysDropsAndWipesNothing"),
+				fixed("./internal/queue", "TestStartsUnderAWallClockFarAheadWipeNothing"),
+			},
+			controls: []part{fixed("./internal/dispatch", "TestTheCheckOfTheClockFindsWhatItLooksFor")}},
 		{number: 13, fault: "30 % loss, resets, black hole, 256 kbit/s", required: "all delivered, nothing leaked",
 			absent: "no test shapes the network"},
 		{number: 14, fault: "reloads under load, valid and invalid", required: "last good stays, 0 lost, none to the wrong sink",
@@ -133,7 +142,9 @@ func states() []row {
 				model("./internal/queue", "TestTheStoreAgreesWithAModel|TestLivesAgreeWithAModel|TestStatesAgreeWithAModel|TestEntriesStayInOrderWhateverHappens", 25),
 				model("./internal/queue/journal", "TestWhatWasAppendedAndNotAppliedComesBack", 100),
 				model("./internal/dispatch", "TestWhateverHappensEveryDeliveryEndsAndNoneIsInFlightTwice", 100),
-			}},
+				model("./internal/dispatch", "TestQueueAndDispatchAgreeWithABookThroughCrashes", 40),
+			},
+			controls: []part{fixed("./internal/dispatch", "TestTheBookFindsEachPlantedBug")}},
 		{number: 16, fault: "SSRF: notations, IPv4 in IPv6, rebinding", required: "0 connections to a forbidden address",
 			parts: []part{
 				fixed("./internal/egress", "TestEveryKindOfAddress|TestAMappedFormIsJudgedAsTheAddressInside|TestNoOtherNotationNamesAnAddress|TestOnlyTCPToAnAddressIsDialled|TestADNSAnswerThatChangesChangesNothing|TestTheProxyOfTheEnvironmentMayBePrivateButNeverMetadata|TestBehindAProxyTheHostOfTheURLIsJudged"),
