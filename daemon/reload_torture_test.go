@@ -249,38 +249,38 @@ func (w *reloads) counts() string {
 }
 
 // resources is what a daemon holds, by kind.
-func (w *reloads) resources(p *process) map[string]int {
-	w.t.Helper()
+func (s *site) resources(p *process) map[string]int {
+	s.t.Helper()
 	out := map[string]int{}
 	proc := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid))
 	fds, err := os.ReadDir(filepath.Join(proc, "fd"))
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for _, fd := range fds {
 		// The database's own files grow with what it stores.
-		if to, err := os.Readlink(filepath.Join(proc, "fd", fd.Name())); err == nil && !strings.HasPrefix(to, w.data) {
+		if to, err := os.Readlink(filepath.Join(proc, "fd", fd.Name())); err == nil && !strings.HasPrefix(to, s.data) {
 			kind, _, _ := strings.Cut(to, ":[")
 			out["descriptors of "+kind]++
 		}
 	}
 	tasks, err := os.ReadDir(filepath.Join(proc, "task"))
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for _, task := range tasks {
 		if children, err := os.ReadFile(filepath.Join(proc, "task", task.Name(), "children")); err == nil {
 			out["children"] += len(strings.Fields(string(children)))
 		}
 	}
-	metrics, err := w.admin.Metrics(w.t.Context())
+	metrics, err := s.admin.Metrics(s.t.Context())
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(metrics)) {
 		if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
 			if out["goroutines"], err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
-				w.t.Fatal(err)
+				s.t.Fatal(err)
 			}
 		}
 	}
