@@ -22,6 +22,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const crashSecret = "0123456789abcdef01234567"
@@ -79,6 +80,7 @@ type ledger struct {
 	mu    sync.Mutex // guards the rest
 	acked map[int]answer
 	wrong []string
+	told  int // of the acknowledged events those that an account was given of
 }
 
 func newLedger() *ledger { return &ledger{acked: map[int]answer{}} }
@@ -87,6 +89,14 @@ func (l *ledger) complain(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
+}
+
+// tell gives account of the events that were acknowledged since the last time. The
+// caller holds the lock.
+func (l *ledger) tell(t *testing.T, lost int) {
+	t.Helper()
+	testhost.Account(t, len(l.acked)-l.told, lost)
+	l.told = len(l.acked)
 }
 
 func (l *ledger) len() int {
@@ -358,6 +368,7 @@ func (s *site) check(l *ledger, r *receiver, webhooks int) {
 		s.t.Error(problem)
 	}
 	s.t.Logf("%d events acknowledged, %d deliveries listed, %d attempts received, %d lost", len(l.acked), len(listed), r.total, lost)
+	l.tell(s.t, lost)
 }
 
 func TestTheAccountReportsWhatIsWrong(t *testing.T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // times is how often a test repeats its scenario: what the environment says,
@@ -34,6 +34,7 @@ func times(t *testing.T, env string, short int) int {
 // that were handed in, under one id, however often it was repeated.
 func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 	kills := times(t, "DAEMON_CRASH_KILLS", 6)
+	chance := testhost.Chance(t)
 	r := newReceiver(t)
 	s := newSite(t, "", crashWebhooks(r))
 	l := newLedger()
@@ -49,7 +50,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 		var operator sync.WaitGroup
 		operator.Go(func() { s.operate(ctx) })
 		select {
-		case <-time.After(time.Duration(20+rand.IntN(400)) * time.Millisecond):
+		case <-time.After(time.Duration(20+chance.IntN(400)) * time.Millisecond):
 		case <-p.over:
 			t.Fatalf("the daemon ended by itself:\n%s", p.output())
 		}
@@ -59,7 +60,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 		// The senders wait for the next daemon with what was not acknowledged.
 		p = s.up()
 		stop()
-		if rand.IntN(2) == 0 {
+		if chance.IntN(2) == 0 {
 			p.kill() // in the middle of catching up
 		} else {
 			p.stop()
@@ -72,6 +73,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 	p.stop()
 	verifyStore(t, s.data)
 	t.Logf("%d rounds, slowest start %v", kills, slowest)
+	testhost.Cases(t, kills)
 }
 
 // operate is an operator who retries what failed and replays what was

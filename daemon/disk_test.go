@@ -16,6 +16,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/cli"
 	"github.com/peanutsapp/peanuts-relay/internal/disktest"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const (
@@ -59,6 +60,7 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 				p.stop()
 			}
 			verifyStore(t, s.data)
+			testhost.Cases(t, cuts)
 		})
 	}
 }
@@ -256,7 +258,9 @@ func TestAStorageErrorEndsTheDaemonAndLosesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for range times(t, "DAEMON_STORAGE_ERRORS", 1) {
+			failures := times(t, "DAEMON_STORAGE_ERRORS", 1)
+			testhost.Cases(t, failures)
+			for range failures {
 				memory := disktest.Memory(t, backing)
 				disk := disktest.New(t, "ext4", memory, diskSize, "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", "-J", "size=4")
 				r := newReceiver(t)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/adminclient"
+	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 	"github.com/peanutsapp/peanuts-relay/internal/signing"
@@ -120,6 +121,8 @@ func (s *stage) webhookRows() []row {
 		{leaf: "helpers.*.webhooks.*.tls.ca", how: "content", files: map[string]string{"ca.pem": s.read("other.pem")}, see: ended("secure"), before: "success ", after: "pending tls"},
 		{leaf: "helpers.*.webhooks.*.tls.cert", edit: hook("secure", "tls: {cert: second.pem, key: second.key}"), see: clientOf, before: "client", after: "second"},
 		{leaf: "helpers.*.webhooks.*.tls.key", how: "content", files: map[string]string{"client.pem": s.certs[2], "client.key": s.certs[3]}, see: clientOf, before: "client", after: "second"},
+		{leaf: "helpers.*.webhooks.*.tls.insecure_skip_verify", edit: hook("secure", "tls: {ca: other.pem, insecure_skip_verify: true}"), see: verified("secure"),
+			before: "verified", after: "not verified"},
 		{leaf: "helpers.*.webhooks.*.settings", edit: hook("own", "settings: {tab: one}"), see: works, before: "works", after: "works", refused: true},
 		{leaf: "helpers.*.webhooks.*.enabled", edit: hook("own", "enabled: false"), see: deliveries("own"), before: "1", after: "0"},
 	}
@@ -250,6 +253,28 @@ func ended(helper string) func(*stage, string) string {
 		_, id := s.send(helper)
 		d := s.row(id)
 		return d.Status + " " + d.Code
+	}
+}
+
+// verified says whether an attempt that succeeded looked at the certificate.
+func verified(helper string) func(*stage, string) string {
+	return func(s *stage, _ string) string {
+		_, id := s.send(helper)
+		if d := s.row(id); d.Status != rest.StatusSuccess {
+			return d.Code
+		}
+		d, err := s.admin.Delivery(s.t.Context(), id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		explained := strings.Contains(strings.Join(d.Explanation, " "), "certificate was not verified")
+		switch said := d.Log[0].Message; {
+		case said == "" && !explained:
+			return "verified"
+		case said == delivery.UnverifiedMessage && explained:
+			return "not verified"
+		}
+		return fmt.Sprintf("message %q, explained %v", d.Log[0].Message, d.Explanation)
 	}
 }
 

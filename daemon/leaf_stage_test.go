@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -364,7 +363,13 @@ func newAuthority(t *testing.T, name string) *authority {
 
 func (a *authority) issue(t *testing.T, name string) (cert, key string) {
 	t.Helper()
-	private, der := certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature}, a)
+	return inPEM(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature}, a)
+}
+
+// inPEM makes a certificate that by signs, and its key.
+func inPEM(t *testing.T, c *x509.Certificate, by *authority) (cert, key string) {
+	t.Helper()
+	private, der := certificate(t, c, by)
 	secret, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		t.Fatal(err)
@@ -372,14 +377,18 @@ func (a *authority) issue(t *testing.T, name string) (cert, key string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
 }
 
-// certificate makes one that by signs, or itself when that is nil.
+// certificate makes one that by signs, or itself when that is nil. It is valid today
+// unless the template says otherwise.
 func certificate(t *testing.T, c *x509.Certificate, by *authority) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	c.SerialNumber = big.NewInt(time.Now().UnixNano())
+	if c.NotAfter.IsZero() {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	}
 	parent, signer := c, key
 	if by != nil {
 		parent, signer = by.cert, by.key
@@ -444,36 +453,4 @@ func (s *stage) end(store *queue.Store, webhook string, state delivery.State, si
 		a.Outcome, a.Status, a.Rule, a.Code = delivery.Rejected, 410, delivery.RuleClientError, delivery.CodeStatus
 	}
 	store.Complete(queue.Completion{Delivery: pending[0], Attempt: a})
-}
-
-// resolveToLoopback answers every question about an IPv4 address with 127.0.0.1,
-// and every other with nothing.
-func resolveToLoopback() *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		here, there := net.Pipe()
-		go func() {
-			defer there.Close()
-			size := make([]byte, 2)
-			if _, err := io.ReadFull(there, size); err != nil {
-				return
-			}
-			query := make([]byte, binary.BigEndian.Uint16(size))
-			if _, err := io.ReadFull(there, query); err != nil {
-				return
-			}
-			end := 12
-			for query[end] != 0 { // labels of the question
-				end += int(query[end]) + 1
-			}
-			reply := append([]byte(nil), query[:end+5]...)
-			reply[2], reply[3] = 0x81, 0x80 // an answer, recursion available
-			clear(reply[6:12])
-			if binary.BigEndian.Uint16(reply[end+1:]) == 1 {
-				reply[7] = 1
-				reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1)
-			}
-			_, _ = there.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(reply))), reply...)) // the asker times out
-		}()
-		return here, nil
-	}}
 }

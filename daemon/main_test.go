@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/peanutsapp/peanuts-relay/internal/cli/clitest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 	zoo.Main()
 	testscript.Main(m, map[string]func(){"peanuts-relay": func() {
 		if name, value, _ := strings.Cut(loopbackNames, "="); os.Getenv(name) == value {
-			net.DefaultResolver = resolveToLoopback()
+			net.DefaultResolver = testhost.Resolver(func(string, bool) netip.Addr { return netip.MustParseAddr("127.0.0.1") })
 		}
 		os.Exit(run())
 	}})

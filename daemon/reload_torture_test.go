@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // The configuration changes hundreds of times, in valid and invalid ways, by every
@@ -43,6 +44,7 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	w.burst(l, &next)
 	w.noLeak(p, before)
 	w.t.Logf("%d reloads: %s", count, w.counts())
+	testhost.Cases(t, count)
 	p.stop()
 	verifyStore(t, w.data)
 }
@@ -56,7 +58,9 @@ func TestKillsDuringReloadsLoseNothing(t *testing.T) {
 	l := newLedger()
 	var next atomic.Int64
 	p := w.up()
-	for range times(t, "DAEMON_RELOAD_KILLS", 4) {
+	kills := times(t, "DAEMON_RELOAD_KILLS", 4)
+	testhost.Cases(t, kills)
+	for range kills {
 		stop := w.senders(l, &next, 4)
 		for range 1 + w.rng.IntN(3) {
 			w.edit()
@@ -232,6 +236,7 @@ func (w *reloads) accounts(l *ledger) {
 		w.t.Errorf("%d deliveries, %d slow requests: nothing was put to the test", deliveries, w.c.slow)
 	}
 	w.t.Logf("%d events acknowledged, %d deliveries, %d requests of which %d slow, %d lost", len(l.acked), deliveries, w.c.requests, w.c.slow, lost)
+	l.tell(w.t, lost)
 }
 
 // counts are the reloads by trigger and result.
@@ -244,38 +249,38 @@ func (w *reloads) counts() string {
 }
 
 // resources is what a daemon holds, by kind.
-func (w *reloads) resources(p *process) map[string]int {
-	w.t.Helper()
+func (s *site) resources(p *process) map[string]int {
+	s.t.Helper()
 	out := map[string]int{}
 	proc := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid))
 	fds, err := os.ReadDir(filepath.Join(proc, "fd"))
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for _, fd := range fds {
 		// The database's own files grow with what it stores.
-		if to, err := os.Readlink(filepath.Join(proc, "fd", fd.Name())); err == nil && !strings.HasPrefix(to, w.data) {
+		if to, err := os.Readlink(filepath.Join(proc, "fd", fd.Name())); err == nil && !strings.HasPrefix(to, s.data) {
 			kind, _, _ := strings.Cut(to, ":[")
 			out["descriptors of "+kind]++
 		}
 	}
 	tasks, err := os.ReadDir(filepath.Join(proc, "task"))
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for _, task := range tasks {
 		if children, err := os.ReadFile(filepath.Join(proc, "task", task.Name(), "children")); err == nil {
 			out["children"] += len(strings.Fields(string(children)))
 		}
 	}
-	metrics, err := w.admin.Metrics(w.t.Context())
+	metrics, err := s.admin.Metrics(s.t.Context())
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(metrics)) {
 		if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
 			if out["goroutines"], err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
-				w.t.Fatal(err)
+				s.t.Fatal(err)
 			}
 		}
 	}

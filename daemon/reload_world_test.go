@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // numberedSecret signs in configuration n.
@@ -140,12 +141,7 @@ type reloads struct {
 
 // newReloads writes a first configuration.
 func newReloads(t *testing.T) *reloads {
-	seed := uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("PEANUTS_TEST_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("PEANUTS_TEST_SEED=%d", seed)
-	w := &reloads{site: newSite(t, "", ""), c: newChecker(t), rng: rand.New(rand.NewPCG(seed, 0)), hooks: map[string]bool{"a": true, "b": true, "c": true}}
+	w := &reloads{site: newSite(t, "", ""), c: newChecker(t), rng: testhost.Chance(t), hooks: map[string]bool{"a": true, "b": true, "c": true}}
 	if err := os.Mkdir(filepath.Join(w.dir, "conf.d"), 0o755); err != nil {
 		t.Fatal(err)
 	}

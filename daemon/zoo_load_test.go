@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 	"github.com/peanutsapp/peanuts-relay/internal/zoo"
 )
 
@@ -114,7 +114,9 @@ func TestAnUpgradeUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	p := c.up()
 	c.ready("batch")
 	stop := c.load()
-	for n := range times(t, "DAEMON_ZOO_UPGRADES", 2) {
+	upgrades := times(t, "DAEMON_ZOO_UPGRADES", 2)
+	testhost.Cases(t, 2*upgrades) // half of them are refused
+	for n := range upgrades {
 		version := strconv.Itoa(n+2) + ".0.0"
 		zoo.InstallAs(t, c.path("batch"), "batch", version)
 		if n%2 == 0 {
@@ -178,12 +180,14 @@ const inFlight = 4 * 50
 func TestKillsOfAPluginLoseNothing(t *testing.T) {
 	t.Parallel()
 	kills := min(times(t, "DAEMON_ZOO_KILLS", 3), 4) // the fifth within ten minutes suspends it
+	testhost.Cases(t, kills)
+	chance := testhost.Chance(t)
 	c := newCage(t, 200*time.Millisecond, ", concurrency: 4", "batch")
 	p := c.up()
 	for range kills {
 		pid := c.ready("batch").PID
 		stop := c.load()
-		time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(50+chance.IntN(300)) * time.Millisecond)
 		c.await("deliveries to be under way", func() bool { return c.counts()["crash.batch"].InFlight > 0 })
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -213,12 +217,14 @@ func TestKillsOfAPluginLoseNothing(t *testing.T) {
 func TestKillsOfADaemonWithAPluginLoseNothing(t *testing.T) {
 	t.Parallel()
 	kills := min(times(t, "DAEMON_ZOO_KILLS", 3), 4) // the fifth within ten minutes suspends it
+	testhost.Cases(t, 2*kills)
+	chance := testhost.Chance(t)
 	c := newCage(t, 200*time.Millisecond, ", concurrency: 4", "batch")
 	for range kills {
 		p := c.up()
 		c.ready("batch")
 		stop := c.load()
-		time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(50+chance.IntN(300)) * time.Millisecond)
 		before := c.perish(p, false)
 		c.gone(before)
 		c.nobody()

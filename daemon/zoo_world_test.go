@@ -299,6 +299,7 @@ func (c *cage) accounts() (poison map[string]rest.Delivery, times map[string]int
 		c.t.Error(problem)
 	}
 	c.t.Logf("%d events acknowledged, %d deliveries, %d of them killed their plugin three times, %d lost", len(c.l.acked), len(listed), len(poison), lost)
+	c.l.tell(c.t, lost)
 	return poison, times
 }
 

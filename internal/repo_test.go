@@ -91,6 +91,7 @@ var imports = map[string][]string{
 	"internal/planted":             {},
 
 	"internal/bench":          {"internal/bench/overhead", "internal/queue", "sinks"},
+	"internal/torture":        {},
 	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},
 
 	"internal/disktest":    {"internal/testhost"},

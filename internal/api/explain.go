@@ -180,6 +180,9 @@ func (v *view) explain(s *queue.Summary, d *rest.DeliveryDetail, attempts []deli
 	if d.WaitsFor != "" {
 		text = append(text, fmt.Sprintf("Waits for %s, an earlier delivery of the same entry: this webhook delivers the events of an entry in order, so it is attempted when that one has succeeded or failed for good, or was dropped.", d.WaitsFor))
 	}
+	if last != nil && last.Message == delivery.UnverifiedMessage {
+		text = append(text, "In the last attempt the receiver's certificate was not verified, because tls.insecure_skip_verify is set: whoever was on the way can have read it, and can have answered it.")
+	}
 	if s.Unstable {
 		text = append(text, "A number in the payload loses digits when JavaScript parses it, so a receiver that signs JSON.stringify(JSON.parse(body)) finds another signature; one that signs the raw body does not.")
 	}

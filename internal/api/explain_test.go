@@ -177,3 +177,22 @@ func TestEventsAreExplained(t *testing.T) {
 		t.Errorf("skipped %+v", events.Events[0].Skipped)
 	}
 }
+
+func TestAnAttemptThatVerifiedNothingSaysSo(t *testing.T) {
+	w := newWorld(t).start(t)
+	for seq, message := range []string{"", delivery.UnverifiedMessage} {
+		seq := uint64(seq + 1)
+		id := w.store.add(backend, seq, delivery.Success, func(s *queue.Summary) { s.Attempts = 1 })
+		w.addEvent(seq, func(*queue.EventRecord) {})
+		last := failedAttempt(1)
+		last.Message = message
+		w.store.attempts[key{backend, seq}] = []delivery.Attempt{last}
+		d, err := w.client.Delivery(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(d.Explanation, " "), "certificate was not verified"); got != (message != "") || d.Log[0].Message != message {
+			t.Errorf("message %q: %q", d.Log[0].Message, d.Explanation)
+		}
+	}
+}

@@ -43,6 +43,7 @@ type expander struct {
 
 type refFile struct {
 	data []byte
+	mode fs.FileMode
 	err  error
 }
 
@@ -147,7 +148,7 @@ func (x *expander) read(path string) refFile {
 	if ok {
 		return f
 	}
-	f.data, _, f.err = readRegular(path, maxTLSBytes)
+	f.data, f.mode, f.err = readRegular(path, maxTLSBytes)
 	if x.files == nil {
 		x.files = map[string]refFile{}
 	}

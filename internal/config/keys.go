@@ -225,7 +225,7 @@ type WebhookKeys struct {
 	Concurrency int `koanf:"concurrency" default:"8" range:"1..1024" example:"16"`
 	// `none` delivers as fast as possible; `entry` keeps the events of one entry in order, retries included: each waits until the one before it has succeeded or failed for good.
 	Ordering string `koanf:"ordering" default:"none" enum:"none,entry" example:"entry"`
-	// Certificates for https, of the `http` sink. Relative paths start at the directory of the main file.
+	// Certificates for https, of the `http` sink. Relative paths start at the directory of the main file. [certificates.md](certificates.md) explains them.
 	TLS TLS `koanf:"tls"`
 	// Settings of a plugin, which says what there are. They are treated as secrets.
 	Settings map[string]any `koanf:"settings"`
@@ -250,12 +250,14 @@ type Signature struct {
 
 // TLS names PEM files. [Load] makes the paths absolute and reads the files.
 type TLS struct {
-	// Certificate authorities that are trusted instead of the system's.
+	// Certificate authorities that are trusted instead of the system's, one or several in one file.
 	CA string `koanf:"ca" default:"" example:"/etc/ssl/partner.pem"`
-	// Client certificate; together with `key`.
+	// Client certificate for receivers that ask for one, followed by the intermediate ones if there are any; together with `key`.
 	Cert string `koanf:"cert" default:"" example:"client.pem"`
-	// Key of the client certificate.
+	// Key of the client certificate, not encrypted.
 	Key string `koanf:"key" default:"" example:"client.key"`
+	// `true` takes any certificate for the receiver's, so that whoever is on the way can read and answer the requests. Each check, plan, reload and start warns of it, and each attempt says so. For a test; name the receiver's authority in `ca` instead.
+	InsecureSkipVerify bool `koanf:"insecure_skip_verify" default:"false" example:"true"`
 
 	// What the files had when Load read them; unset without a file.
 	CAPEM   []byte        `koanf:"-"`

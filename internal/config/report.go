@@ -68,6 +68,8 @@ const (
 	codeUnknownSink     = "unknown_sink"
 	codeBadPlugin       = "bad_plugin"
 	codeBadTLS          = "bad_tls"
+	codeOpenKey         = "open_key"
+	codeUnverified      = "unverified_tls"
 	codeBadTest         = "bad_test"
 	codeInternal        = "internal"
 )

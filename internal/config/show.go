@@ -70,8 +70,8 @@ func (s shower) list(k *key, v reflect.Value, path []string) *yaml.Node {
 }
 
 func (s shower) object(k *key, v reflect.Value, path []string) *yaml.Node {
-	if v.IsZero() && !slices.ContainsFunc(k.fields, func(f *key) bool { return !f.optional }) {
-		return nil // nothing but empty texts
+	if v.IsZero() && k.mayBeLeftOut() {
+		return nil // nothing but empty texts, and what is false without them
 	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range k.fields {
@@ -87,6 +87,18 @@ func (s shower) object(k *key, v reflect.Value, path []string) *yaml.Node {
 		return nil
 	}
 	return m
+}
+
+// mayBeLeftOut reports whether an object says nothing when nothing of it is set.
+func (k *key) mayBeLeftOut() bool {
+	optional := false
+	for _, f := range k.fields {
+		if !f.optional && (f.kind != kindBool || f.dflt != "false") {
+			return false
+		}
+		optional = optional || f.optional
+	}
+	return optional
 }
 
 func (s shower) entries(k *key, v reflect.Value, path []string) *yaml.Node {

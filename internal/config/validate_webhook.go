@@ -1,13 +1,10 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,9 +20,6 @@ var (
 	wordyScheme = regexp.MustCompile(`^([a-z]{2,10})://`)
 	secretName  = regexp.MustCompile(`(?i)^(proxy-)?authorization$|token|secret|api-?key|cookie`)
 )
-
-// maxTLSBytes bounds a PEM file; a bundle of every public authority has 250 KB.
-const maxTLSBytes = 4 << 20
 
 func (l *loader) validateWebhook(c *Config, h *Helper, w *WebhookKeys) {
 	path := []string{"helpers", h.ID, "webhooks", w.ID}
@@ -293,48 +287,4 @@ func innermost(err error) string {
 		err = inner
 	}
 	return err.Error()
-}
-
-// validateTLS makes the paths absolute and keeps what they name.
-func (l *loader) validateTLS(w *WebhookKeys, path []string) {
-	t := &w.TLS
-	if t.CA == "" && t.Cert == "" && t.Key == "" {
-		return
-	}
-	if strings.HasPrefix(w.URL.Reveal(), "http://") {
-		l.problem(path, Finding{Code: codeMisplacedKey, Message: "the url is plain http, so there is no TLS"})
-		return
-	}
-	if !filepath.IsAbs(l.main) {
-		l.problem(path, Finding{Code: codeBadTLS, Message: "the working directory cannot be determined"})
-		return
-	}
-	read := func(key string, file *string) (data []byte, ok bool) {
-		if *file == "" {
-			return nil, false
-		}
-		if !filepath.IsAbs(*file) {
-			*file = filepath.Join(filepath.Dir(l.main), *file)
-		}
-		f := l.refs.read(filepath.Clean(*file))
-		if f.err != nil {
-			l.problem(under(path, key), Finding{Code: codeBadTLS, Message: "the file cannot be used: " + reason(f.err)})
-		}
-		return f.data, f.err == nil
-	}
-	var ok bool
-	if t.CAPEM, ok = read("ca", &t.CA); ok && !x509.NewCertPool().AppendCertsFromPEM(t.CAPEM) {
-		l.problem(under(path, "ca"), Finding{Code: codeBadTLS, Message: "the file has no certificate in PEM form"})
-	}
-	cert, certOK := read("cert", &t.Cert)
-	key, keyOK := read("key", &t.Key)
-	switch {
-	case (t.Cert == "") != (t.Key == ""):
-		l.problem(path, Finding{Code: codeMissingKey, Message: "cert and key belong together"})
-	case certOK && keyOK:
-		if _, err := tls.X509KeyPair(cert, key); err != nil {
-			l.problem(under(path, "cert"), Finding{Code: codeBadTLS, Message: "cert and key are not a certificate in PEM form and its key"})
-		}
-		t.CertPEM, t.KeyPEM = cert, secret.New(string(key))
-	}
 }

@@ -144,6 +144,10 @@ const (
 	RulePoison        Rule = "plugin_crashed_too_often"
 )
 
+// UnverifiedMessage is the Message of an attempt over https that took any
+// certificate for the receiver's.
+const UnverifiedMessage = "the receiver's certificate was not verified (tls.insecure_skip_verify)"
+
 // Header is one HTTP header, in the order in which it travels.
 type Header struct {
 	Name  string `json:"name"`
@@ -188,7 +192,7 @@ type Attempt struct {
 	BodyTruncated bool
 	Code          Code
 	Error         string        // for people; no URL path, no secret
-	Message       string        // what a plugin says of a success, for people
+	Message       string        // what a sink remarks beside the outcome, for people; of the http sink only UnverifiedMessage
 	RemoteURL     string        // where a person can see what a plugin made; "" = nowhere
 	EntryState    []byte        // what a plugin wants to find at the entry's next delivery; nil = what is kept stays
 	RetryAfter    time.Duration // what the receiver asked for; 0 = nothing

@@ -87,12 +87,16 @@ func embedded(addr netip.Addr) []netip.Addr {
 		in("64:ff9b::/96"):    // NAT64, RFC 6052
 		return []netip.Addr{at(12)}
 	case in("64:ff9b:1::/48"): // local NAT64, RFC 8215: any length of RFC 6052 section 2.2
-		return slices.DeleteFunc([]netip.Addr{
+		found := slices.DeleteFunc([]netip.Addr{
 			at(12),
 			netip.AddrFrom4([4]byte{b[6], b[7], b[9], b[10]}),   // /48
 			netip.AddrFrom4([4]byte{b[7], b[9], b[10], b[11]}),  // /56
 			netip.AddrFrom4([4]byte{b[9], b[10], b[11], b[12]}), // /64
 		}, func(a netip.Addr) bool { return a.As4()[0] == 0 }) // zeroes: not where the address is
+		if len(found) == 0 {
+			return []netip.Addr{at(12)} // of 0.0.0.0/8, wherever it is
+		}
+		return found
 	case in("2002::/16"): // 6to4, RFC 3056
 		return []netip.Addr{at(2)}
 	case in("2001::/32"): // Teredo, RFC 4380: the server, and the client inverted

@@ -1,8 +1,6 @@
 package egress_test
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -15,54 +13,22 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// nameServer answers every A query with what answer says of it, with a time to
-// live of zero, and every other query with nothing.
-func nameServer(t *testing.T, answer func(query int) netip.Addr) *net.Resolver {
-	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { pc.Close(); wg.Wait() })
-	wg.Go(func() {
-		buf := make([]byte, 512)
-		for queries := 0; ; {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			end := 12
-			for buf[end] != 0 { // labels of the question
-				end += int(buf[end]) + 1
-			}
-			end += 5
-			if end > n {
-				continue
-			}
-			reply := append([]byte(nil), buf[:end]...)
-			reply[2], reply[3] = 0x81, 0x80 // an answer, recursion available
-			clear(reply[6:12])
-			if binary.BigEndian.Uint16(buf[end-4:]) == 1 {
-				a := answer(queries).As4()
-				queries++
-				reply[7] = 1
-				reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-				reply = append(reply, a[:]...)
-			}
-			if _, err := pc.WriteTo(reply, from); err != nil {
-				return
-			}
+// nameServer answers every A query with what answer says of it, and every other
+// query with nothing.
+func nameServer(answer func(query int) netip.Addr) *net.Resolver {
+	queries := 0
+	return testhost.Resolver(func(_ string, six bool) netip.Addr {
+		if six {
+			return netip.Addr{}
 		}
+		queries++
+		return answer(queries - 1)
 	})
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "udp", pc.LocalAddr().String())
-	}}
 }
 
 // A name that is public when it is looked at and private when it is used: the
@@ -91,7 +57,7 @@ func TestADNSAnswerThatChangesChangesNothing(t *testing.T) {
 
 	const host = "rebind.example.com"
 	for _, answers := range [][]string{{"93.184.216.34", "127.0.0.1"}, {"8.8.8.8", "127.0.0.1", "8.8.8.8", "127.0.0.1"}} {
-		resolver := nameServer(t, func(q int) netip.Addr { return netip.MustParseAddr(answers[q%len(answers)]) })
+		resolver := nameServer(func(q int) netip.Addr { return netip.MustParseAddr(answers[q%len(answers)]) })
 		control := policy(t).Control(host)
 		notDialled := errors.New("allowed, but not dialled by a test")
 		dialer := net.Dialer{Resolver: resolver, Timeout: time.Minute, Control: func(network, address string, c syscall.RawConn) error {
@@ -116,7 +82,7 @@ func TestADNSAnswerThatChangesChangesNothing(t *testing.T) {
 	}
 
 	// The control of this test: with the name listed the same dial connects.
-	resolver := nameServer(t, func(int) netip.Addr { return netip.MustParseAddr("127.0.0.1") })
+	resolver := nameServer(func(int) netip.Addr { return netip.MustParseAddr("127.0.0.1") })
 	dialer := net.Dialer{Resolver: resolver, Timeout: time.Minute, Control: policy(t, host).Control(host)}
 	c, err := dialer.DialContext(t.Context(), "tcp4", net.JoinHostPort(host, port))
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // plain is a JSON number, told without any of the code under test: digits
@@ -112,7 +114,7 @@ func FuzzNumber(f *testing.F) {
 }
 
 func TestDoublesOfAllSizesKeepTheirShortestForm(t *testing.T) {
-	g := seededRand(t)
+	g := testhost.Chance(t)
 	for range 15_000 {
 		f := math.Float64frombits(g.Uint64())
 		if math.IsNaN(f) || math.IsInf(f, 0) {

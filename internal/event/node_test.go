@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -36,22 +35,6 @@ process.stdin.on('end', () => {
   process.stdout.write(out.join('\n') + '\n');
 });
 `
-
-// seededRand is seeded from PEANUTS_TEST_SEED, else from the clock; the seed is
-// in the test's log.
-func seededRand(t *testing.T) *rand.Rand {
-	t.Helper()
-	const variable = "PEANUTS_TEST_SEED"
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv(variable); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("%s=%q: %v", variable, text, err)
-		}
-	}
-	t.Logf("repeat with %s=%d", variable, seed)
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // runNode gives input to nodeProgram and returns its answers.
 func runNode(t *testing.T, input []byte, lines int) []string {
@@ -88,7 +71,7 @@ type sent struct {
 func TestPayloadsSurviveNodeOrAreFlagged(t *testing.T) {
 	testhost.Program(t, "node")
 	const events = 5000
-	g := &generator{Rand: seededRand(t)}
+	g := &generator{Rand: testhost.Chance(t)}
 	h := &Helper{ID: "h", Name: "\u2028 <&> \"é😀\x01", Fields: []Field{{"12", Number}, {"id", String}, {"a\\", List}}}
 	var all []sent
 	var input bytes.Buffer

@@ -1,16 +1,10 @@
 package httpsink
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
-	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"log"
-	"math/big"
 	"net"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +12,9 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 )
 
-// hostileTimeout is for attempts that only their timeout ends. The others have as
-// long as they need.
-const hostileTimeout = 500 * time.Millisecond
+// hostileTimeout is for attempts that only their timeout ends, at the first try. The
+// others have as long as they need.
+const hostileTimeout = 250 * time.Millisecond
 
 // hostile is a receiver that does its worst, and what an attempt at it ends as.
 type hostile struct {
@@ -31,8 +25,9 @@ type hostile struct {
 	or      delivery.Code // what the kernel may make of it as well
 	says    string        // part of the error
 	check   func(t *testing.T, a *delivery.Attempt)
-	payload int  // bytes; 0 = the usual payload
-	waits   bool // for the timeout although the code does not say so
+	payload int                       // bytes; 0 = the usual payload
+	waits   bool                      // for the timeout although the code does not say so
+	listen  func(t testing.TB) string // instead of serve: the address of a receiver that never accepts
 }
 
 // afterRequest answers with fixed bytes and holds the connection.
@@ -106,7 +101,7 @@ func hostileReceivers() []hostile {
 	return []hostile{
 		{name: "never answers", serve: afterRequest(""), outcome: r, code: delivery.CodeTimeout, says: "waiting for the response of 127.0.0.1:"},
 		{name: "never reads", serve: func(c net.Conn, _ int) {
-			<-time.After(3 * hostileTimeout)
+			untilGone(c)
 		}, outcome: r, code: delivery.CodeTimeout, says: "sending the request", payload: 8 << 20},
 		{name: "drips the status line", serve: drip("HTTP/1.1 ", "2"), outcome: r, code: delivery.CodeTimeout},
 		{name: "drips headers", serve: drip(ok200, "X-A: b\r\n"), outcome: r, code: delivery.CodeTimeout},
@@ -204,152 +199,4 @@ func redirectLoop() func(net.Conn, int) {
 		_, _ = io.WriteString(c, "HTTP/1.1 308 No\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n")
 		untilClosed(c)
 	}
-}
-
-func TestHostileReceivers(t *testing.T) {
-	writer := log.Writer()
-	log.SetOutput(io.Discard) // net/http tells of unsolicited bytes there
-	t.Cleanup(func() { log.SetOutput(writer) })
-	for _, h := range hostileReceivers() {
-		t.Run(h.name, func(t *testing.T) { h.run(t, "http://"+rawServer(t, h.serve), nil) })
-	}
-}
-
-// run makes one attempt and checks the bounds that hold for all.
-func (h *hostile) run(t *testing.T, url string, change func(*Options)) {
-	s := newSink(t, url+"/hook", func(o *Options) {
-		if h.waits || h.code == delivery.CodeTimeout {
-			o.Timeout = hostileTimeout
-		}
-		if change != nil {
-			change(o)
-		}
-	})
-	o := outbound()
-	if h.payload > 0 {
-		o.Payload = bytes.Repeat([]byte("x"), h.payload)
-	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	start := time.Now()
-	a := deliver(t, s, o)
-	took := time.Since(start)
-	runtime.ReadMemStats(&after)
-	if took > s.timeout+10*time.Second {
-		t.Errorf("took %v", took)
-	}
-	// All that was allocated meanwhile, by the receiver as well.
-	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
-		t.Errorf("allocated %d MiB", used>>20)
-	}
-	if a.Outcome != h.outcome || (a.Code != h.code && (h.or == "" || a.Code != h.or)) || !strings.Contains(a.Error, h.says) {
-		t.Errorf("%v, code %q, error %q; want %v, code %q, error with %q", a.Outcome, a.Code, a.Error, h.outcome, h.code, h.says)
-	}
-	if len(a.Body) > keepFailure {
-		t.Errorf("kept %d bytes", len(a.Body))
-	}
-	if strings.Contains(a.Error, "/hook") || strings.Contains(a.Error, "\n") {
-		t.Errorf("the error shows the path, or is not one line: %q", a.Error)
-	}
-	if h.check != nil {
-		h.check(t, &a)
-	}
-}
-
-// tlsServer shakes hands with config and answers every request with 200.
-func tlsServer(t *testing.T, config *tls.Config) string {
-	return rawServer(t, func(c net.Conn, _ int) {
-		tc := tls.Server(c, config)
-		br := bufio.NewReader(tc)
-		for {
-			if _, _, err := readRequest(br); err != nil {
-				return
-			}
-			_, _ = io.WriteString(tc, ok200+"Content-Length: 0\r\n\r\n")
-		}
-	})
-}
-
-// TestHostileTLS is long because it is two tables.
-func TestHostileTLS(t *testing.T) {
-	ca := newAuthority(t)
-	trust := func(o *Options) { o.TLS.CAPEM = ca.pem() }
-	expired := time.Date(2025, 1, 1, 12, 0, 0, 0, time.UTC)
-	future := time.Now().AddDate(1, 0, 0)
-	for _, c := range []struct {
-		hostile
-		config *tls.Config
-		change func(*Options)
-	}{
-		{hostile{name: "expired", says: "certificate expired on 2025-01-01"}, serverConfig(ca.issue(t, func(c *x509.Certificate) {
-			c.NotBefore, c.NotAfter = expired.AddDate(-1, 0, 0), expired
-		})), trust},
-		{hostile{name: "not yet valid", says: "not valid before " + future.UTC().Format(time.DateOnly)},
-			serverConfig(ca.issue(t, func(c *x509.Certificate) { c.NotBefore = future })), trust},
-		{hostile{name: "wrong name", says: "is for other.example, not for 127.0.0.1"}, serverConfig(ca.issue(t, func(c *x509.Certificate) {
-			c.IPAddresses, c.DNSNames = nil, []string{"other.example"}
-		})), trust},
-		{hostile{name: "no name", says: "names no host"}, serverConfig(ca.issue(t, func(c *x509.Certificate) { c.IPAddresses = nil })), trust},
-		{hostile{name: "unknown authority", says: "does not trust; name the authority in tls.ca"}, serverConfig(ca.issue(t, nil)), nil},
-		{hostile{name: "self-signed", says: "self-signed"}, serverConfig(selfSigned(t)), nil},
-		{hostile{name: "TLS 1.0", says: "TLS"}, tlsVersion(ca.issue(t, nil), tls.VersionTLS10), trust},
-		{hostile{name: "TLS 1.1", says: "TLS"}, tlsVersion(ca.issue(t, nil), tls.VersionTLS11), trust},
-		// TLS 1.3 tells after the handshake, and the reset that follows can
-		// overtake it.
-		{hostile{name: "wants a client certificate", or: delivery.CodeConnection}, clientAuth(t, ca, tls.VersionTLS13), trust},
-		{hostile{name: "wants a client certificate, TLS 1.2", says: "refused the TLS connection"}, clientAuth(t, ca, tls.VersionTLS12), trust},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			c.outcome, c.code = delivery.Retry, delivery.CodeTLS
-			c.run(t, "https://"+tlsServer(t, c.config), c.change)
-		})
-	}
-	for _, h := range []hostile{
-		{name: "plain HTTP on a TLS port", serve: func(c net.Conn, _ int) {
-			_, _ = c.Read(make([]byte, 100))
-			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
-			untilClosed(c)
-		}, code: delivery.CodeTLS, says: "speaks plain HTTP"},
-		{name: "nonsense on a TLS port", serve: func(c net.Conn, _ int) {
-			_, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n")
-			untilClosed(c)
-		}, code: delivery.CodeTLS, says: "does not speak TLS"},
-		{name: "silent handshake", serve: func(c net.Conn, _ int) { untilClosed(c) }, code: delivery.CodeTimeout, says: "in the TLS handshake with 127.0.0.1:"},
-		{name: "reset in the handshake", serve: func(c net.Conn, _ int) {
-			_, _ = c.Read(make([]byte, 100))
-			reset(c)
-		}, code: delivery.CodeTLS, says: "closed during the TLS handshake"},
-		{name: "closed in the handshake", serve: func(c net.Conn, _ int) { _, _ = c.Read(make([]byte, 4096)) }, code: delivery.CodeTLS, says: "closed during the TLS handshake"},
-	} {
-		t.Run(h.name, func(t *testing.T) {
-			h.outcome = delivery.Retry
-			h.run(t, "https://"+rawServer(t, h.serve), trust)
-		})
-	}
-	t.Run("TLS on a plain port", func(t *testing.T) {
-		h := hostile{outcome: delivery.Retry, code: delivery.CodeConnection, says: "by 127.0.0.1:"}
-		h.run(t, "http://"+tlsServer(t, serverConfig(ca.issue(t, nil))), nil)
-	})
-}
-
-func serverConfig(cert tls.Certificate) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{cert}}
-}
-
-func tlsVersion(cert tls.Certificate, v uint16) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: v}
-}
-
-func clientAuth(t *testing.T, ca *authority, version uint16) *tls.Config {
-	c := tlsVersion(ca.issue(t, nil), version)
-	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
-	c.ClientCAs.AddCert(ca.cert)
-	return c
-}
-
-func selfSigned(t *testing.T) tls.Certificate {
-	t.Helper()
-	key := newKey(t)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	return tls.Certificate{Certificate: [][]byte{certify(t, tmpl, tmpl, key, key).Raw}, PrivateKey: key}
 }

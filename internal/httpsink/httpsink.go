@@ -79,6 +79,9 @@ type TLS struct {
 	CAPEM   []byte // replaces the system's roots
 	CertPEM []byte
 	KeyPEM  secret.String
+	// InsecureSkipVerify takes any certificate for the receiver's; that of a proxy
+	// is verified all the same. Each attempt's Message says it.
+	InsecureSkipVerify bool
 }
 
 // Options describe one webhook.
@@ -103,6 +106,7 @@ type Sink struct {
 	proxied   error // what egress says of a target behind a proxy
 	host      string
 	shown     *delivery.Request
+	remark    string // of each attempt
 	masker    masker
 	buffers   sync.Pool // *[]byte of bufferSize
 
@@ -145,6 +149,9 @@ func New(o Options) (*Sink, error) {
 	}
 	user := u.User
 	u.User = nil // sent as a header; net/http would print it in errors
+	if o.TLS.InsecureSkipVerify && u.Scheme == "https" {
+		s.remark = delivery.UnverifiedMessage
+	}
 	if user != nil && static["Authorization"] == nil {
 		static["Authorization"] = []string{basicAuth(user)}
 	}
@@ -198,9 +205,13 @@ func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config, proxy *url.URL) *
 	s.proxied = o.Egress.CheckProxied(s.template.URL.Hostname())
 	t.Proxy = http.ProxyURL(proxy)
 	t.TLSClientConfig = tlsConfig.Clone()
-	t.TLSClientConfig.ServerName = "" // net/http fills in the proxy's or the target's
+	t.TLSClientConfig.ServerName = "" // net/http fills in the target's
+	// The settings of the webhook are for its receiver: the connection to an https
+	// proxy trusts the system's authorities and shows no certificate of ours.
+	d.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: proxy.Hostname(), NextProtos: []string{"http/1.1"}}
+	t.DialTLSContext = d.dialTLS
 	t.OnProxyConnectResponse = checkProxyAnswer
-	t.TLSHandshakeTimeout = s.timeout
+	t.TLSHandshakeTimeout = s.timeout + dialGrace
 	return t
 }
 
@@ -221,6 +232,7 @@ func (s *Sink) Timeout() time.Duration { return s.timeout }
 func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
 	start := time.Now()
 	a.Number, a.Started, a.Request = o.Attempt, start.UTC(), s.shown
+	a.Message = s.remark
 	defer func() {
 		a.Duration = time.Since(start)
 		if v := recover(); v != nil {

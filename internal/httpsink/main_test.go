@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"flag"
 	"io"
 	"math/big"
 	"net"
@@ -33,6 +34,10 @@ const programName = "peanuts-sink-http"
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == programName {
 		sinks.Serve(Plugin())
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // what runs at the same time waits, mostly
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -143,6 +148,9 @@ func readRequest(c io.Reader) (*http.Request, []byte, error) {
 func untilClosed(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
 func reset(c net.Conn) {
+	if tc, ok := c.(*tls.Conn); ok {
+		c = tc.NetConn()
+	}
 	if tc, ok := c.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}
@@ -186,17 +194,28 @@ func certify(t testing.TB, tmpl, parent *x509.Certificate, key, signer *ecdsa.Pr
 	return cert
 }
 
-// issue makes a certificate for 127.0.0.1; change may alter the template.
+// issue makes a certificate for 127.0.0.1 and partner.example; change may alter the template.
 func (a *authority) issue(t testing.TB, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "receiver"}, NotBefore: time.Now().AddDate(-2, 0, 0),
-		NotAfter: time.Now().AddDate(2, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotAfter: time.Now().AddDate(2, 0, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"partner.example"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	if change != nil {
 		change(tmpl)
 	}
 	key := newKey(t)
 	return tls.Certificate{Certificate: [][]byte{certify(t, tmpl, a.cert, key, a.key).Raw}, PrivateKey: key}
+}
+
+// client makes a certificate and its key in PEM form.
+func (a *authority) client(t testing.TB) (cert []byte, key secret.String) {
+	t.Helper()
+	pair := a.issue(t, nil)
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inPEM("CERTIFICATE", pair.Certificate[0]), secret.New(string(inPEM("PRIVATE KEY", der)))
 }
 
 func (a *authority) pem() []byte { return inPEM("CERTIFICATE", a.cert.Raw) }

@@ -79,9 +79,10 @@ func (x *traced) stale(err error) bool {
 // net/http sends a POST again by itself only when it wrote nothing or failed to
 // read, so it is done here.
 func (s *Sink) viaProxy(ctx context.Context, o *delivery.Outbound, a *delivery.Attempt) {
+	end, _ := ctx.Deadline() // which the context may be late to tell of
 	for stale := 0; ; stale++ {
 		x := &traced{}
-		at := &attempt{Context: httptrace.WithClientTrace(ctx, x.hooks())}
+		at := &attempt{Context: httptrace.WithClientTrace(ctx, x.hooks()), end: end}
 		resp, err := s.transport.RoundTrip(s.request(at, o, a.Signatures))
 		x.take(at, a)
 		switch {

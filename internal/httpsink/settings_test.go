@@ -192,14 +192,10 @@ func TestForbiddenAddressesAreNotDialled(t *testing.T) {
 
 func TestAClientCertificateIsSent(t *testing.T) {
 	ca := newAuthority(t)
+	cert, key := ca.client(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		pair := ca.issue(t, nil)
-		key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-		if err != nil {
-			t.Fatal(err)
-		}
 		s := newSink(t, "https://"+tlsServer(t, clientAuth(t, ca, version)), func(o *Options) {
-			o.TLS = TLS{CAPEM: ca.pem(), CertPEM: inPEM("CERTIFICATE", pair.Certificate[0]), KeyPEM: secret.New(string(inPEM("PRIVATE KEY", key)))}
+			o.TLS = TLS{CAPEM: ca.pem(), CertPEM: cert, KeyPEM: key}
 		})
 		if a := deliver(t, s, outbound()); a.Outcome != delivery.Delivered {
 			t.Errorf("%v: %s", a.Outcome, a.Error)

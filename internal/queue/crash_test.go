@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const (
@@ -235,9 +237,9 @@ func (h *harness) crashStates(lane Lane) map[string]string {
 func TestTheStatesOfEntriesFitTheirDeliveriesAfterAKill(t *testing.T) {
 	dir := t.TempDir() + "/q"
 	acked := map[uint64]string{}
-	checked := 0
-	for range crashKills() {
-		killOnce(t, dir, crashState, acked)
+	checked, kills, chance := 0, crashKills(), testhost.Chance(t)
+	for range kills {
+		killOnce(t, chance, dir, crashState, acked)
 		h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
 		h.open()
 		for _, lane := range h.lane("expenses.a", "expenses.b") {
@@ -252,10 +254,9 @@ func TestTheStatesOfEntriesFitTheirDeliveriesAfterAKill(t *testing.T) {
 		}
 		h.close()
 	}
-	for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
-		t.Error(problem)
-	}
+	settle(t, dir, acked, everything)
 	t.Logf("%d acknowledged events, %d states compared", len(acked), checked)
+	testhost.Cases(t, kills)
 }
 
 // stays reports whether the child leaves the deliveries of an event pending.
@@ -295,11 +296,11 @@ func crashKills() int {
 // as well, and compares what is left with what was acknowledged.
 func killAll(t *testing.T, mode string, enough func(*harness) bool) {
 	t.Helper()
-	kills := crashKills()
+	kills, chance := crashKills(), testhost.Chance(t)
 	dir := t.TempDir() + "/q"
 	acked := map[uint64]string{}
 	for n := 0; n < kills; n++ {
-		killOnce(t, dir, mode, acked)
+		killOnce(t, chance, dir, mode, acked)
 		if n < kills-1 {
 			continue
 		}
@@ -313,10 +314,58 @@ func killAll(t *testing.T, mode string, enough func(*harness) bool) {
 			t.Fatal("the case that is meant never came up")
 		}
 	}
-	for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
+	settle(t, dir, acked, everything)
+	t.Logf("%d kills, %d acknowledged events", kills, len(acked))
+	testhost.Cases(t, kills)
+}
+
+// everything is what must be kept when nothing may be dropped.
+func everything(uint64) bool { return true }
+
+// settle compares what a child left with what was acknowledged, and gives account of it.
+func settle(t *testing.T, dir string, acked map[uint64]string, keep func(seq uint64) bool) {
+	t.Helper()
+	wrong := crashAccount(t, dir, acked, keep)
+	for _, problem := range wrong {
 		t.Error(problem)
 	}
-	t.Logf("%d kills, %d acknowledged events", kills, len(acked))
+	testhost.Account(t, len(acked), lostIn(wrong))
+}
+
+// lostIn counts the lines of an account that tell of a loss.
+func lostIn(wrong []string) (n int) {
+	for _, problem := range wrong {
+		if strings.Contains(problem, "has no delivery") || strings.HasPrefix(problem, "event ") {
+			n++
+		}
+	}
+	return n
+}
+
+// The control of the kills: a child's sound store is compared with books that have an
+// event more, and one with another entry, than the child acknowledged.
+func TestTheAccountOfAKillNoticesWhatIsNotThere(t *testing.T) {
+	dir := t.TempDir() + "/q"
+	acked := map[uint64]string{}
+	for chance := testhost.Chance(t); len(acked) == 0; {
+		killOnce(t, chance, dir, "", acked)
+	}
+	if wrong := crashAccount(t, dir, acked, everything); len(wrong) != 0 {
+		t.Fatalf("sound books: %q", wrong)
+	}
+	spoilt := maps.Clone(acked)
+	spoilt[1<<40] = "1-1-1"
+	if wrong := crashAccount(t, dir, spoilt, everything); lostIn(wrong) != 3 { // of two lanes, and its payload
+		t.Errorf("an event that is not there: %q", wrong)
+	}
+	for seq := range acked {
+		spoilt = maps.Clone(acked)
+		spoilt[seq] += "0"
+		break
+	}
+	if wrong := crashAccount(t, dir, spoilt, everything); lostIn(wrong) != 3 {
+		t.Errorf("an event with another payload: %q", wrong)
+	}
 }
 
 // crashAccount opens the store that a child left and compares it with what was
@@ -443,11 +492,11 @@ func (c *crashRun) follow(acked map[uint64]string, after time.Duration, end func
 	}
 }
 
-func killOnce(t *testing.T, dir, mode string, acked map[uint64]string) {
+func killOnce(t *testing.T, chance *rand.Rand, dir, mode string, acked map[uint64]string) {
 	t.Helper()
 	c := startCrashChild(t, dir, mode)
 	before := len(acked)
-	c.follow(acked, time.Duration(rand.IntN(250)+5)*time.Millisecond, func() { c.cmd.Process.Kill() })
+	c.follow(acked, time.Duration(chance.IntN(250)+5)*time.Millisecond, func() { c.cmd.Process.Kill() })
 	if len(acked) == before {
 		t.Log("killed before the first acknowledgement")
 	}

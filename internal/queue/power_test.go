@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/disktest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // powerCuts is how often each kind of power cut is tried.
@@ -27,10 +28,10 @@ func powerCuts(short int) int {
 }
 
 // cutOnce cuts the power while a child works.
-func cutOnce(t *testing.T, disk *disktest.Disk, dir, mode string, acked map[uint64]string) {
+func cutOnce(t *testing.T, chance *rand.Rand, disk *disktest.Disk, dir, mode string, acked map[uint64]string) {
 	t.Helper()
 	c := startCrashChild(t, dir, mode)
-	c.follow(acked, time.Duration(rand.IntN(200)+100)*time.Millisecond, func() {
+	c.follow(acked, time.Duration(chance.IntN(200)+100)*time.Millisecond, func() {
 		disk.CutUnder(c.cmd.Process)
 		c.cmd.Process.Kill()
 	})
@@ -44,14 +45,13 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 			disk := disktest.New(t, c.kind, "", 1<<30)
 			dir := filepath.Join(disk.Dir, "above", "q")
 			acked := map[uint64]string{}
-			cuts := powerCuts(2)
+			cuts, chance := powerCuts(2), testhost.Chance(t)
 			for range cuts {
-				cutOnce(t, disk, dir, c.mode, acked)
+				cutOnce(t, chance, disk, dir, c.mode, acked)
 			}
-			for _, problem := range crashAccount(t, dir, acked, func(uint64) bool { return true }) {
-				t.Error(problem)
-			}
+			settle(t, dir, acked, everything)
 			t.Logf("%d power cuts, %d acknowledged events", cuts, len(acked))
+			testhost.Cases(t, cuts)
 		})
 	}
 }
@@ -59,14 +59,16 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 // The first start makes files and directories; a power cut may meet any of them.
 func TestAPowerCutWhileTheStoreIsMadeLeavesOneThatOpens(t *testing.T) {
 	disk := disktest.New(t, "ext4", "", 1<<30)
-	for n := range powerCuts(3) {
+	cuts, chance := powerCuts(3), testhost.Chance(t)
+	testhost.Cases(t, cuts)
+	for n := range cuts {
 		dir := filepath.Join(disk.Dir, "above-"+strconv.Itoa(n), "q")
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), crashDirEnv+"="+dir)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
+		<-time.After(time.Duration(chance.IntN(60)) * time.Millisecond)
 		disk.CutUnder(c.Process)
 		c.Process.Kill()
 		c.Wait() // killed: the error is expected
@@ -84,14 +86,13 @@ func TestAPowerCutInTheMiddleOfDroppingAndCollectingKeepsWhatIsPending(t *testin
 	disk := disktest.New(t, "ext4", "", 1<<30)
 	dir := filepath.Join(disk.Dir, "q")
 	acked := map[uint64]string{}
-	cuts := powerCuts(2)
+	cuts, chance := powerCuts(2), testhost.Chance(t)
 	for range cuts {
-		cutOnce(t, disk, dir, crashChurn, acked)
+		cutOnce(t, chance, disk, dir, crashChurn, acked)
 	}
-	for _, problem := range crashAccount(t, dir, acked, stays) {
-		t.Error(problem)
-	}
+	settle(t, dir, acked, stays)
 	t.Logf("%d power cuts, %d acknowledged events", cuts, len(acked))
+	testhost.Cases(t, cuts)
 }
 
 // The control: a store that acknowledges without syncing must be caught by the same
@@ -103,11 +104,12 @@ func TestTheAccountNoticesAStoreThatDoesNotSync(t *testing.T) {
 	h.open()
 	h.close()
 	acked := map[uint64]string{}
-	cutOnce(t, disk, dir, crashUnsynced, acked)
-	wrong := strings.Join(crashAccount(t, dir, acked, func(uint64) bool { return true }), "\n")
+	cutOnce(t, testhost.Chance(t), disk, dir, crashUnsynced, acked)
+	wrong := strings.Join(crashAccount(t, dir, acked, everything), "\n")
 	lost := strings.Count(wrong, "has no delivery")
 	if len(acked) == 0 || lost == 0 {
 		t.Errorf("%d events were acknowledged and none was lost:\n%s", len(acked), wrong)
 	}
 	t.Logf("%d acknowledged events, %d deliveries lost, as they must be", len(acked), lost)
+	testhost.Account(t, len(acked), lost)
 }

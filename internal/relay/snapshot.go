@@ -135,7 +135,7 @@ func (w *webhook) open(ctx context.Context, snap *snapshot, from sources) (err e
 		return w.openPlugin(ctx, snap.cfg, from)
 	}
 	o := httpsink.Options{URL: w.URL, Signer: w.signer, Timeout: w.Retry.Timeout, Concurrency: w.Concurrency, Egress: snap.allow,
-		TLS: httpsink.TLS{CAPEM: w.TLS.CAPEM, CertPEM: w.TLS.CertPEM, KeyPEM: w.TLS.KeyPEM}}
+		TLS: httpsink.TLS{CAPEM: w.TLS.CAPEM, CertPEM: w.TLS.CertPEM, KeyPEM: w.TLS.KeyPEM, InsecureSkipVerify: w.TLS.InsecureSkipVerify}}
 	for _, h := range w.Headers {
 		o.Headers = append(o.Headers, httpsink.Header{Name: h.Name, Value: h.Value})
 	}

@@ -1,5 +1,5 @@
 // Package testhost is what tests need of the machine that they run on: programs,
-// and users other than their own.
+// users other than their own, and networks of their own.
 //
 // Guarantee: where CI=true nothing that a test needs is quietly skipped for the want
 // of a program, and what only a user without root's rights can show is shown in a

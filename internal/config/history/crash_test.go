@@ -3,13 +3,14 @@ package history
 import (
 	"bufio"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const (
@@ -101,6 +102,7 @@ func endOnce(t *testing.T, dir string, fromFirst bool, after time.Duration, end 
 // it acknowledged is there, the last one may be, and everything is whole. Half
 // of the times the next process is the one that finds what was left.
 func TestNothingAppendedIsLostByKill(t *testing.T) {
+	chance := testhost.Chance(t)
 	kills := 25
 	if testing.Short() {
 		kills = 5
@@ -121,7 +123,7 @@ func TestNothingAppendedIsLostByKill(t *testing.T) {
 	highest, found := uint64(before), uint64(before)
 	unacknowledged, remains := 0, 0
 	for i := range kills {
-		highest = max(highest, found, endOnce(t, dir, false, rand.N(window), func(p *os.Process) { p.Kill() }))
+		highest = max(highest, found, endOnce(t, dir, false, time.Duration(chance.Int64N(int64(window))), func(p *os.Process) { p.Kill() }))
 		if i%2 == 0 && i < kills-1 {
 			continue
 		}
@@ -152,6 +154,8 @@ func TestNothingAppendedIsLostByKill(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d generations; %d times one that was not acknowledged, %d files half written", kills, found, unacknowledged, remains)
+	testhost.Cases(t, kills)
+	testhost.Account(t, int(found), 0) // a loss ends the test above
 	if found == before {
 		t.Error("no child ever appended anything")
 	}

@@ -3,7 +3,6 @@
 package history
 
 import (
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/disktest"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // The power of a real file system goes while a child appends as fast as it can.
@@ -24,8 +24,9 @@ func TestNothingAppendedIsLostByAPowerCut(t *testing.T) {
 			disk := disktest.New(t, kind, "", 512<<20)
 			dir := filepath.Join(disk.Dir, "queue", "config")
 			var acked uint64
+			chance := testhost.Chance(t)
 			for range cuts {
-				acked = max(acked, endOnce(t, dir, true, rand.N(200*time.Millisecond), func(p *os.Process) {
+				acked = max(acked, endOnce(t, dir, true, time.Duration(chance.Int64N(int64(200*time.Millisecond))), func(p *os.Process) {
 					disk.CutUnder(p)
 					p.Kill()
 				}))
@@ -47,6 +48,8 @@ func TestNothingAppendedIsLostByAPowerCut(t *testing.T) {
 				t.Errorf("only %d were acknowledged", acked)
 			}
 			t.Logf("%d power cuts, %d generations", cuts, acked)
+			testhost.Cases(t, cuts)
+			testhost.Account(t, int(acked), 0) // a loss ends the test above
 		})
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"pgregory.net/rapid"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // TestThePlanFollowsLinksAsTheKernelDoes compares with package filepath, over random
@@ -124,17 +126,17 @@ func TestTheRuleForDropInsIsThatOfTheConfiguration(t *testing.T) {
 // each time the last state must be noticed by its events alone. WATCH_ROUNDS asks
 // for more, WATCH_SEED for the same again.
 func TestWhateverHappensToTheDirectoriesIsNoticed(t *testing.T) {
-	number := func(variable string, def uint64) uint64 {
-		n, err := strconv.ParseUint(os.Getenv(variable), 10, 64)
-		if err != nil {
-			return def
-		}
-		return n
+	rounds, chance := uint64(24), testhost.Chance(t)
+	if n, err := strconv.ParseUint(os.Getenv("WATCH_ROUNDS"), 10, 64); err == nil {
+		rounds = n
 	}
-	seed := number("WATCH_SEED", uint64(time.Now().UnixNano()))
+	seed := chance.Uint64()
+	if n, err := strconv.ParseUint(os.Getenv("WATCH_SEED"), 10, 64); err == nil {
+		seed = n
+	}
 	var wg sync.WaitGroup
 	places := make(chan struct{}, 6)
-	for round := range number("WATCH_ROUNDS", 24) {
+	for round := range rounds {
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()

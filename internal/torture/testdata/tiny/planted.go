@@ -1,0 +1,5 @@
+//go:build planted_loss
+
+package tiny
+
+const planted = 1
