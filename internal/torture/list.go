@@ -36,15 +36,16 @@ func (p *part) describe() string {
 	if p.soak > 0 {
 		return "scripts/bench --soak"
 	}
-	text := p.pkg + " " + strings.ReplaceAll(p.run, "|", " ")
+	var text strings.Builder
+	text.WriteString(p.pkg + " " + strings.ReplaceAll(p.run, "|", " "))
 	for _, c := range p.counts {
-		text += fmt.Sprintf(" (%s, %d at first)", c.env, c.short)
+		fmt.Fprintf(&text, " (%s, %d at first)", c.env, c.short)
 	}
 	if p.rapid > 0 {
-		text += fmt.Sprintf(" (-rapid.checks, %d at first)", p.rapid)
+		fmt.Fprintf(&text, " (-rapid.checks, %d at first)", p.rapid)
 	}
 	if p.fuzz > 0 {
-		text += fmt.Sprintf(" (fuzzed, %v at first)", p.fuzz)
+		fmt.Fprintf(&text, " (fuzzed, %v at first)", p.fuzz)
 	}
-	return text
+	return text.String()
 }

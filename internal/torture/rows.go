@@ -88,9 +88,11 @@ func crashes() []row {
 				fixed("./internal/queue", "TestADamagedRowEndsAsFailedAndIsKept|TestADamagedRowOfTheLogIsSetAside|TestACompletionSurvivesADamagedRow|TestADamagedStateIsSetAsideAndIsNothing|TestADamagedLifeIsRefusedAtTheStart"),
 				fixed("./internal/queue/journal", "TestARecordThatWasDamagedLaterIsAnError|TestWhatIsNoJournalOfThisStoreIsRefused"),
 				fixed("./internal/config/history", "TestADamagedEntryCostsItselfAndNoOther|TestADamagedFileCostsTheEntriesThatHaveItAndIsHealed|TestWhenNothingIntactIsLeftTheErrorNamesEverything"),
+				fixed("./internal/backup", "TestNothingButTheWholeFileIsTakenForOne|TestFramesCannotChangePlaces"),
 				fuzz("./internal/queue/journal", "FuzzRecover"),
 				fuzz("./internal/config/history", "FuzzDecode"),
-			}},
+			},
+			controls: []part{fixed("./internal/queue", "TestAnAuditNoticesWhatIsWrong")}},
 		{number: 8, fault: "torn or empty files", required: "opens, and what was acknowledged is there",
 			parts: []part{
 				fixed("./internal/queue", "TestEmptyFilesOfACrashAreSwept|TestACrashWhileInitialisingIsRepaired"),
@@ -127,7 +129,10 @@ func states() []row {
 			},
 			controls: []part{fixed("./internal/dispatch", "TestTheCheckOfTheClockFindsWhatItLooksFor")}},
 		{number: 13, fault: "30 % loss, resets, black hole, 256 kbit/s", required: "all delivered, nothing leaked",
-			absent: "no test shapes the network"},
+			needs: "root, network namespaces, nft, tc",
+			parts: []part{scaled("./daemon", "TestABadNetworkLosesNothing", "DAEMON_NETWORK_ROUNDS", 1)},
+			// It has a webhook without retries beside the others, which must lose.
+			controls: []part{fixed("./daemon", "TestABadNetworkLosesNothing")}},
 		{number: 14, fault: "reloads under load, valid and invalid", required: "last good stays, 0 lost, none to the wrong sink",
 			parts: []part{
 				scaled("./daemon", "TestReloadsUnderLoadLoseNothing", "DAEMON_RELOADS", 40),
@@ -148,7 +153,7 @@ func states() []row {
 		{number: 16, fault: "SSRF: notations, IPv4 in IPv6, rebinding", required: "0 connections to a forbidden address",
 			parts: []part{
 				fixed("./internal/egress", "TestEveryKindOfAddress|TestAMappedFormIsJudgedAsTheAddressInside|TestNoOtherNotationNamesAnAddress|TestOnlyTCPToAnAddressIsDialled|TestADNSAnswerThatChangesChangesNothing|TestTheProxyOfTheEnvironmentMayBePrivateButNeverMetadata|TestBehindAProxyTheHostOfTheURLIsJudged"),
-				fixed("./internal/httpsink", "TestForbiddenAddressesAreNotDialled|TestAProxyIsNotAskedForAForbiddenTarget"),
+				fixed("./internal/httpsink", "TestForbiddenAddressesAreNotDialled|TestAProxyIsNotAskedForAForbiddenTarget|TestNoNotationOfAForbiddenAddressIsReached|TestNoDetourLeadsToAForbiddenAddress"),
 				fuzz("./internal/egress", "FuzzControl"),
 			},
 			// The guard off for one address: the same listener gets its connections.
@@ -161,12 +166,14 @@ func outside() []row {
 	return []row{
 		{number: 17, fault: "hostile receivers and bad TLS", required: "ends by its timeout, memory + < 16 MB",
 			parts: []part{
-				repeated("./internal/httpsink", "TestHostileReceivers|TestHostileTLS"),
+				scaled("./internal/httpsink", "TestHostileReceivers|TestHostileTLS", "HTTPSINK_HOSTILE_ROUNDS", 1),
+				fixed("./daemon", "TestCertificatesAreRotatedByReplacingTheirFiles|TestSkippedVerificationIsSaidEverywhere"),
 				model("./internal/httpsink", "TestAnswersAreJudgedAsByNetHTTP", 100),
 				fuzz("./internal/httpsink", "FuzzAnswersAreJudgedAsByNetHTTP"),
 				fuzz("./internal/httpsink", "FuzzAnswer"),
 				fuzz("./internal/httpsink", "FuzzRetryAfter"),
-			}},
+			},
+			controls: []part{fixed("./internal/httpsink", "TestWhatVerificationRefusesIsTakenWithoutIt")}},
 		{number: 18, fault: "hostile senders and payloads", required: "byte-exact or refused, never a panic",
 			parts: []part{
 				fixed("./internal/ingest", "TestBadInput|TestStalledClientIsClosed|TestHeaderIsBounded|TestHugeBodyIsRefusedBeforeItIsReadAndTheClientSeesIt|TestClientThatNeverReadsIsBoundedAndClosed|TestAPanicOnTheShortWayCostsItsConnectionOnly"),

@@ -87,14 +87,15 @@ func TestARunCountsWhatTestsReportAndTellsWhatFailed(t *testing.T) {
 		{skipped, none, 0, 0, 0, "--minutes 5"},
 	} {
 		l := s.Lines[i]
-		why := strings.Join(l.Why, " ")
+		var why strings.Builder
+		why.WriteString(strings.Join(l.Why, " "))
 		for _, f := range l.Failures {
-			why += f.Why + f.Command
+			why.WriteString(f.Why + f.Command)
 			if _, err := os.Stat(f.Log); err != nil {
 				t.Error(err)
 			}
 		}
-		if l.Result != want.result || l.Control != want.control || want.cases >= 0 && l.Cases != want.cases || l.Acked != want.acked || l.Lost != want.lost || !strings.Contains(why, want.why) {
+		if l.Result != want.result || l.Control != want.control || want.cases >= 0 && l.Cases != want.cases || l.Acked != want.acked || l.Lost != want.lost || !strings.Contains(why.String(), want.why) {
 			t.Errorf("row %d: %+v, want %+v", l.Row, l, want)
 		}
 	}
@@ -153,7 +154,7 @@ func TestAnInterruptLeavesNoProcess(t *testing.T) {
 	go func() {
 		for ctx.Err() == nil {
 			if text, err := os.ReadFile(pids); err == nil && bytes.HasSuffix(text, []byte("\n")) {
-				for _, f := range strings.Fields(string(text)) {
+				for f := range strings.FieldsSeq(string(text)) {
 					pid, _ := strconv.Atoi(f)
 					started = append(started, pid)
 				}
