@@ -8,10 +8,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The control of the table of hostile receivers: a client that trusts its receivers
-// is held up, made to take what it did not ask for, and led away.
+// is held up, and made to take what it did not ask for.
 func TestAClientWithoutBoundsIsHurtByHostileReceivers(t *testing.T) {
 	hurt := map[string]func(resp *http.Response, err error, used uint64) bool{
 		"never answers": func(_ *http.Response, err error, _ uint64) bool {
@@ -19,7 +20,6 @@ func TestAClientWithoutBoundsIsHurtByHostileReceivers(t *testing.T) {
 		},
 		"endless body of a success": func(_ *http.Response, _ error, used uint64) bool { return used > hostileMemory },
 		"gzip bomb":                 func(_ *http.Response, _ error, used uint64) bool { return used > hostileMemory },
-		"redirect to itself":        func(_ *http.Response, err error, _ uint64) bool { return err != nil },
 	}
 	seen := 0
 	for _, h := range hostileReceivers() {
@@ -29,11 +29,12 @@ func TestAClientWithoutBoundsIsHurtByHostileReceivers(t *testing.T) {
 		}
 		seen++
 		t.Run(h.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), hostileTimeout+overtime)
-			defer cancel()
-			if h.name != "never answers" {
-				ctx = t.Context()
+			patience := 30 * time.Second
+			if h.name == "never answers" {
+				patience = hostileTimeout + overtime
 			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+rawServer(t, h.serve)+"/hook", strings.NewReader(testPayload))
 			if err != nil {
 				t.Fatal(err)
