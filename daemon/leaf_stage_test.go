@@ -401,11 +401,12 @@ func certificate(t *testing.T, c *x509.Certificate, by *authority) (*ecdsa.Priva
 }
 
 // age fills the queue's directory with a large delivery that failed six days
-// ago, and two small ones of the day after. Time goes by a day at a start at most.
+// ago, and two small ones of the day after. Time goes by a day at a start at most, and a
+// clock that says more is doubted, so these days have 23 hours.
 func (s *stage) age() {
 	s.t.Helper()
 	day := func(ago int, work func(*queue.Store)) {
-		now := time.Now().Add(-time.Duration(ago) * 24 * time.Hour)
+		now := time.Now().Add(-time.Duration(ago) * 23 * time.Hour)
 		store, err := queue.Open(s.t.Context(), queue.Options{Dir: s.data, MinFree: 128 << 20, Now: func() time.Time { return now }})
 		if err != nil {
 			s.t.Fatal(err)

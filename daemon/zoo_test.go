@@ -154,8 +154,10 @@ func ordeal(t *testing.T, animals []animal) {
 	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s, 3s, 8s, 8s"+strings.Repeat(", 20s", 16)+"]}", behaviours...)
 	p := c.up()
 	stage("ready")
-	c.hand(40)
-	c.neighbours()
+	for range 4 { // one that dies of its third call has to get as many
+		c.hand(10)
+		c.neighbours()
+	}
 	stage("the neighbours have everything")
 	c.fates(animals)
 	c.told(p, animals)

@@ -27,7 +27,7 @@ var alsoDecoders = []string{
 
 // tools are packages of tests and measurements: nothing from outside gets there.
 var tools = []string{"internal", "internal/bench", "internal/bench/overhead", "internal/docstest", "internal/hostiletest", "internal/testhost", "internal/disktest",
-	"internal/zoo", "internal/sinkpb/gen", "internal/config/gen", "internal/cli/clitest"}
+	"internal/zoo", "internal/failpoint", "internal/torture", "internal/sinkpb/gen", "internal/config/gen", "internal/cli/clitest"}
 
 // goFunc is a function, a method or a fuzz target. Methods of one name in one package
 // are one.

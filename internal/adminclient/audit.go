@@ -29,6 +29,10 @@ func (c *Client) Audit(ctx context.Context, progress func(rest.AuditProgress)) (
 		}
 		switch {
 		case line.Audit != nil:
+			// The daemon is done when the answer has ended, and then takes the next.
+			if lines.Scan() {
+				return found, errors.New("the answer goes on after the audit")
+			}
 			return *line.Audit, nil
 		case line.Error != nil:
 			return found, &Error{Status: resp.StatusCode, Code: line.Error.Code, Message: line.Error.Message, Field: line.Error.Field}
