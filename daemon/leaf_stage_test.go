@@ -402,11 +402,13 @@ func certificate(t *testing.T, c *x509.Certificate, by *authority) (*ecdsa.Priva
 
 // age fills the queue's directory with a large delivery that failed six days
 // ago, and two small ones of the day after. Time goes by a day at a start at most, and a
-// clock that says more is doubted, so these days have 23 hours.
+// clock that says more than that is doubted, so the last one before the daemon's is half a day ago.
 func (s *stage) age() {
 	s.t.Helper()
-	day := func(ago int, work func(*queue.Store)) {
-		now := time.Now().Add(-time.Duration(ago) * 23 * time.Hour)
+	const day = 24 * time.Hour
+	began := time.Now()
+	at := func(ago time.Duration, work func(*queue.Store)) {
+		now := began.Add(-ago)
 		store, err := queue.Open(s.t.Context(), queue.Options{Dir: s.data, MinFree: 128 << 20, Now: func() time.Time { return now }})
 		if err != nil {
 			s.t.Fatal(err)
@@ -418,13 +420,13 @@ func (s *stage) age() {
 			s.t.Fatal(err)
 		}
 	}
-	day(6, func(store *queue.Store) { s.end(store, "old.big", delivery.Failed, 1200<<10) })
-	day(5, func(store *queue.Store) {
+	at(6*day, func(store *queue.Store) { s.end(store, "old.big", delivery.Failed, 1200<<10) })
+	at(5*day, func(store *queue.Store) {
 		s.end(store, "old.ok", delivery.Success, 100)
 		s.end(store, "old.bad", delivery.Failed, 100)
 	})
-	for ago := 4; ago > 0; ago-- {
-		day(ago, nil)
+	for _, ago := range []time.Duration{4 * day, 3 * day, 2 * day, day, day / 2} {
+		at(ago, nil)
 	}
 }
 

@@ -120,7 +120,11 @@ func Copy(t testing.TB, name string) (path string) {
 	return path
 }
 
+// copyProgram writes what is about to be executed. A process that a test beside it starts
+// meanwhile would have the file open for writing until its own exec (golang.org/issue/22315).
 func copyProgram(to string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	self, err := os.Executable()
 	if err != nil {
 		return err
