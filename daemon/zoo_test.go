@@ -154,8 +154,14 @@ func ordeal(t *testing.T, animals []animal) {
 	c := newCage(t, 0, ", retry: {timeout: 2s, schedule: [1s, 3s, 8s, 8s"+strings.Repeat(", 20s", 16)+"]}", behaviours...)
 	p := c.up()
 	stage("ready")
-	for range 4 { // one that dies of its third call has to get as many
-		c.hand(10)
+	c.hand(40)
+	c.neighbours()
+	// One that dies of its third call has to get as many, however large the calls were.
+	for range 20 {
+		if !slices.Contains(behaviours, "crash-batch-3") || c.plugin("crash-batch-3").Restarts > 0 {
+			break
+		}
+		c.hand(1)
 		c.neighbours()
 	}
 	stage("the neighbours have everything")
