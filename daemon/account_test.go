@@ -188,6 +188,25 @@ func (s *site) persist(l *ledger, n int, quit <-chan struct{}) {
 	}
 }
 
+// senders has n goroutines send again and again, a little apart, until stop is called.
+func senders(n int, send func(quit <-chan struct{})) (stop func()) {
+	quit := make(chan struct{})
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			for {
+				select {
+				case <-quit:
+					return
+				case <-time.After(3 * time.Millisecond):
+				}
+				send(quit)
+			}
+		})
+	}
+	return func() { close(quit); all.Wait() }
+}
+
 // answers waits until events are answered with status.
 func (s *site) answers(l *ledger, next *atomic.Int64, status int) {
 	s.t.Helper()
