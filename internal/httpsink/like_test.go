@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
+	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
 
@@ -58,6 +59,9 @@ func FuzzAnswersAreJudgedAsByNetHTTP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		say.Store(&answer)
 		ours, theirs := deliver(t, s, outbound()), model.deliver(t, outbound())
+		if strings.Contains(ours.Error, http1.ErrInterim.Error()) {
+			return // net/http counts their bytes only
+		}
 		if got, want := verdict(&ours), verdict(&theirs); got != want {
 			t.Errorf("%q\n is %s\nnot %s\n(%s; %s)", answer, got, want, ours.Error, theirs.Error)
 		}
