@@ -19,7 +19,9 @@ import (
 )
 
 // netHTTP delivers what a sink delivers with net/http's transport as the client: the
-// model that the sink is compared with.
+// model that the sink is compared with. What follows an answer it takes for the answer to
+// whoever gets the connection at that moment, so answers with something behind them are
+// for one that is used once.
 type netHTTP struct {
 	s         *Sink
 	static    http.Header
