@@ -80,6 +80,10 @@ type LaneState struct {
 	HoldUntil time.Time
 	// HoldWhy is what the sink says of a hold that it asked for, masked; "" = nothing.
 	HoldWhy string
+	// Attempts are those that are over since the start, Took is the time of all of
+	// them. Attempts that the daemon itself cut short are not among them.
+	Attempts uint64
+	Took     time.Duration
 }
 
 // ErrInFlight is what Dispatcher.Retry and Drop answer for a delivery that is
@@ -117,6 +121,11 @@ type Options struct {
 	// Ingest counts what came in. Its Rejected has one element for every reason
 	// there is, those at 0 included.
 	Ingest func() rest.Ingest
+	// AcceptedBy counts the events that came in for each helper, all that are
+	// configured included.
+	AcceptedBy func() map[string]int64
+	// Timings is told by whoever does the work; the API only shows it.
+	Timings *Timings
 	// Sample makes the sample that a test of a webhook sends. eventType "" is the
 	// first type that the webhook takes. Its error is shown to the client as a
 	// bad request.

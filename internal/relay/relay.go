@@ -148,6 +148,7 @@ type relay struct {
 	store      lateStore
 	dispatcher lateDispatcher
 	feed       *api.Feed
+	timings    *api.Timings
 	ingest     *ingest.Server
 	api        *api.API
 	space      *spaceWatch
@@ -176,7 +177,7 @@ var (
 )
 
 func newRelay(cfg *config.Config, o Options) *relay {
-	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
+	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), timings: api.NewTimings(), settled: make(chan struct{})}
 	if path, err := filepath.Abs(r.Path); err == nil {
 		r.Path = path
 	}
@@ -243,6 +244,7 @@ func (r *relay) build() error {
 		Logger:        r.log,
 		MaxEventBytes: r.boot.Listen.MaxEventBytes,
 		AllowUIDs:     r.boot.Listen.AllowUIDs,
+		Observe:       r.timings.Accepted,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -255,6 +257,8 @@ func (r *relay) build() error {
 		Catalog:        func() *api.Catalog { return r.current.Load().shown },
 		Status:         r.status,
 		Ingest:         r.ingestStatus,
+		AcceptedBy:     func() map[string]int64 { return r.ingest.Metrics().AcceptedBy },
+		Timings:        r.timings,
 		Sample:         r.sample,
 		RequestHeaders: httpsink.RequestHeaders,
 		Ready:          r.ready,
@@ -315,6 +319,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnReady:           r.onReady,
 		OnChange:          r.onChange,
 		OnTurn:            r.dispatcher.turned,
+		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
 		Busy:              r.dispatcher.busy,
 	}
@@ -329,7 +334,7 @@ func limits(cfg *config.Config) queue.Limits {
 
 // deliver starts the lanes, opens the gate and waits for the end.
 func (r *relay) deliver(ctx context.Context, served <-chan error) error {
-	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
+	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log, Observe: r.timings.Attempted})
 	r.dispatcher.set(d)
 	first, err := r.prepare(ctx, r.boot)
 	switch {
