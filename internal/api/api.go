@@ -148,11 +148,13 @@ type API struct {
 	tests chan struct{} // one element for every test under way
 	plans chan struct{} // one element for every plan that is being made
 	// wholes has one element while an audit or a backup is under way.
-	wholes chan struct{}
-	ending context.Context // ends with Shutdown
-	end    context.CancelFunc
-	mux    *http.ServeMux
-	srv    *http.Server
+	wholes  chan struct{}
+	ending  context.Context // ends with Shutdown
+	end     context.CancelFunc
+	scraper http.Handler
+	mux     *http.ServeMux
+	srv     *http.Server
+	metrics *http.Server
 }
 
 // maxTests is how many tests may be under way at once: each holds a connection
@@ -172,8 +174,9 @@ func New(o Options) (*API, error) {
 	if err := o.Registry.Register(&collector{api: a}); err != nil {
 		return nil, err
 	}
+	a.scraper = scraper(o.Registry)
 	a.mux = a.routes()
-	a.srv = a.server()
+	a.srv, a.metrics = a.server(), a.metricsServer()
 	return a, nil
 }
 

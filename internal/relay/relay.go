@@ -97,7 +97,7 @@ type Options struct {
 	// takes the place of the rejected one; 0 when Rejected is nil.
 	LastKnownGood uint64
 
-	drainTime, pluginDrainTime time.Duration // tests: other than the constants
+	drainTime, pluginDrainTime, metricsAgain time.Duration // tests: other than the constants
 }
 
 // Run is the daemon. It returns nil after ctx ended and everything was stopped
@@ -124,6 +124,7 @@ func (r *relay) run(ctx context.Context) error {
 	var servers sync.WaitGroup
 	servers.Go(func() { served <- r.ingest.Serve(events) })
 	servers.Go(func() { served <- r.api.Serve(admin) })
+	r.metrics.start(r.api)
 
 	err = r.openStore(ctx, served)
 	if err == nil {
@@ -152,6 +153,7 @@ type relay struct {
 	ingest     *ingest.Server
 	api        *api.API
 	space      *spaceWatch
+	metrics    *metricsListener
 	host       *pluginhost.Host
 
 	current   atomic.Pointer[snapshot]
@@ -194,6 +196,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.gate.Store(&gateState{errStarting})
 	r.dispatcher.store = &r.store
 	r.space = newSpaceWatch(r)
+	r.metrics = newMetricsListener(r)
 	r.editor = r.newEditor()
 	r.host = r.newHost()
 	return r
@@ -455,6 +458,9 @@ func (r *relay) stop() error {
 	}
 	if err := step(closeTime, r.api.Shutdown); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)
+	}
+	if err := step(closeTime, func(ctx context.Context) error { return r.metrics.stop(ctx, r.api) }); err != nil {
+		r.log.Warn("clients of the metrics listener were cut off", "err", err)
 	}
 	failpoint.Here("stop.attempts")
 	var err error
