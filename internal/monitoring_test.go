@@ -140,33 +140,36 @@ func TestAlertsUseMetricsThatThereAreAndTheManualHasEachAlert(t *testing.T) {
 	}
 }
 
-// The tests of the rules are data for promtool. That each alert has both kinds is seen
-// without it.
-func TestEachAlertHasATestThatItFiresAndOneThatItDoesNot(t *testing.T) {
+// The tests of the rules are data for promtool. That each has an instance for which the
+// alert fires, and another for which it must not, is seen without it.
+func TestEachAlertIsTestedToFireAndNotTo(t *testing.T) {
 	var doc struct {
 		Tests []struct {
-			Rules []struct {
-				Name     string           `yaml:"alertname"`
-				Expected []map[string]any `yaml:"exp_alerts"`
+			Name   string
+			Series []struct{ Series string } `yaml:"input_series"`
+			Rules  []struct {
+				Name     string `yaml:"alertname"`
+				Expected []struct {
+					Labels map[string]string `yaml:"exp_labels"`
+				} `yaml:"exp_alerts"`
 			} `yaml:"alert_rule_test"`
 		}
 	}
 	readYAML(t, "../docs/monitoring/alerts.test.yml", &doc)
-	fires, quiet := map[string]bool{}, map[string]bool{}
+	var tested []string
 	for _, test := range doc.Tests {
-		for _, r := range test.Rules {
-			if len(r.Expected) > 0 {
-				fires[r.Name] = true
-			} else {
-				quiet[r.Name] = true
-			}
+		instances := map[string]bool{}
+		for _, s := range test.Series {
+			instances[regexp.MustCompile(`instance="(\w+)"`).FindStringSubmatch(s.Series)[1]] = true
 		}
+		if len(test.Rules) != 1 || test.Rules[0].Name != test.Name || len(test.Rules[0].Expected) != 1 ||
+			test.Rules[0].Expected[0].Labels["instance"] != "a" || !instances["a"] || !instances["b"] {
+			t.Errorf("%s: instances %v, expected %+v", test.Name, instances, test.Rules)
+		}
+		tested = append(tested, test.Name)
 	}
-	names, _ := alerts(t)
-	for _, name := range names {
-		if !fires[name] || !quiet[name] {
-			t.Errorf("%s: a test that it fires: %v, that it does not: %v", name, fires[name], quiet[name])
-		}
+	if names, _ := alerts(t); !slices.Equal(tested, names) {
+		t.Errorf("there are tests of %q, want %q", tested, names)
 	}
 }
 
