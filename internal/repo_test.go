@@ -348,7 +348,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	pages = append(pages, sinks...)
 	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 	followed := 0
-	for _, page := range append(pages, "../README.md", "../docs/examples/sink-sqlite/README.md") {
+	for _, page := range append(pages, "../README.md", "../docs/examples/sink-sqlite/README.md", "../docs/examples/dashboard/README.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -36,6 +36,7 @@ func (a *app) serve(ctx context.Context, strict bool) error {
 	if a.deps.Serve == nil {
 		return failf("", "this program was built without the daemon")
 	}
+	a.markErr()
 	// Before anything is read: a hangup must not end a daemon that starts, and
 	// what it asks for must not be missed.
 	hangup, stopHangup := untilHangup()

@@ -88,9 +88,7 @@ func (l *loader) validateListen(c *Listen) {
 	if c.Web != "" {
 		l.unsupported([]string{"listen", "web"}, "the web page")
 	}
-	if c.Metrics != "" {
-		l.unsupported([]string{"listen", "metrics"}, "a metrics listener of its own (/metrics is on listen.admin)")
-	}
+	l.validateMetrics(c.Metrics)
 	if path := []string{"listen", "web_token"}; !c.WebToken.IsZero() || l.empty(path) {
 		l.unsupported(path, "the web page")
 	}

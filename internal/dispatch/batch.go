@@ -332,6 +332,9 @@ func (l *lane) recordBatch(b *batch) {
 	l.kick()
 	l.arm()
 	l.mu.Unlock()
+	for i := range b.dels {
+		l.d.observe(b.slot.SinkName, b.as[i], sinceAccepted(&b.dels[i]))
+	}
 	if len(b.done) > 0 {
 		l.d.store.CompleteAll(b.done)
 	}

@@ -79,9 +79,9 @@ type Options struct {
 	StallTimeout  time.Duration    // longest pause of a client inside a request; 0 is 10 s
 	MaxConns      int              // open connections; 0 is 1024
 
-	// Observe, if set, is told how long it took from the whole body's arrival to
-	// its answer, or for a stream how long each group of lines took to become
-	// durable. It must not block.
+	// Observe, if set, is told how long it took from the whole body's arrival until
+	// the event was durable, or for a stream how long each group of lines took. What is
+	// refused does not count. It must not block.
 	Observe func(time.Duration)
 }
 
@@ -165,6 +165,7 @@ func New(o Options) *Server {
 		streams: make(map[*stream]struct{}),
 	}
 	s.metrics.rejected = make(map[string]int64)
+	s.metrics.byHelper.Store(&map[string]*atomic.Int64{})
 	s.requests.New = func() any { return newRequest() }
 	s.batches.New = func() any { return new(batch) }
 	s.windows.New = func() any { return new(make([]byte, bigBody)) }

@@ -288,7 +288,7 @@ func (s *Store) commit(g *group) {
 	// A reader may have met the first error while the group was made.
 	err := firstError(g.err, s.stopped())
 	if err == nil {
-		err = s.write(g)
+		err = s.timed(g)
 	} else {
 		g.discard()
 	}
@@ -321,6 +321,17 @@ func (s *Store) commit(g *group) {
 	if s.failure.Load() == nil {
 		s.applySome(false)
 	}
+}
+
+// timed is write, and tells how long it took.
+func (s *Store) timed(g *group) error {
+	if s.opts.OnCommit == nil {
+		return s.write(g)
+	}
+	began := time.Now()
+	err := s.write(g)
+	s.opts.OnCommit(time.Since(began))
+	return err
 }
 
 // diskAlive asks the file system, after a sync that said yes, for something that

@@ -48,6 +48,9 @@ type Options struct {
 	OnChange func([]Change)
 	// OnTurn gets the followers that a commit called, under the same rules.
 	OnTurn func([]Turn)
+	// OnCommit is told how long each group took to be written and synced, under the
+	// same rules.
+	OnCommit func(took time.Duration)
 	// Busy says whether a delivery is being attempted, or its outcome was not in
 	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.

@@ -97,7 +97,7 @@ type Options struct {
 	// takes the place of the rejected one; 0 when Rejected is nil.
 	LastKnownGood uint64
 
-	drainTime, pluginDrainTime time.Duration // tests: other than the constants
+	drainTime, pluginDrainTime, metricsAgain time.Duration // tests: other than the constants
 }
 
 // Run is the daemon. It returns nil after ctx ended and everything was stopped
@@ -124,6 +124,7 @@ func (r *relay) run(ctx context.Context) error {
 	var servers sync.WaitGroup
 	servers.Go(func() { served <- r.ingest.Serve(events) })
 	servers.Go(func() { served <- r.api.Serve(admin) })
+	r.metrics.start(r.api)
 
 	err = r.openStore(ctx, served)
 	if err == nil {
@@ -148,9 +149,11 @@ type relay struct {
 	store      lateStore
 	dispatcher lateDispatcher
 	feed       *api.Feed
+	timings    *api.Timings
 	ingest     *ingest.Server
 	api        *api.API
 	space      *spaceWatch
+	metrics    *metricsListener
 	host       *pluginhost.Host
 
 	current   atomic.Pointer[snapshot]
@@ -176,7 +179,7 @@ var (
 )
 
 func newRelay(cfg *config.Config, o Options) *relay {
-	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
+	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), timings: api.NewTimings(), settled: make(chan struct{})}
 	if path, err := filepath.Abs(r.Path); err == nil {
 		r.Path = path
 	}
@@ -193,6 +196,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.gate.Store(&gateState{errStarting})
 	r.dispatcher.store = &r.store
 	r.space = newSpaceWatch(r)
+	r.metrics = newMetricsListener(r)
 	r.editor = r.newEditor()
 	r.host = r.newHost()
 	return r
@@ -243,6 +247,7 @@ func (r *relay) build() error {
 		Logger:        r.log,
 		MaxEventBytes: r.boot.Listen.MaxEventBytes,
 		AllowUIDs:     r.boot.Listen.AllowUIDs,
+		Observe:       r.timings.Accepted,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -255,6 +260,8 @@ func (r *relay) build() error {
 		Catalog:        func() *api.Catalog { return r.current.Load().shown },
 		Status:         r.status,
 		Ingest:         r.ingestStatus,
+		AcceptedBy:     func() map[string]int64 { return r.ingest.Metrics().AcceptedBy },
+		Timings:        r.timings,
 		Sample:         r.sample,
 		RequestHeaders: httpsink.RequestHeaders,
 		Ready:          r.ready,
@@ -315,6 +322,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnReady:           r.onReady,
 		OnChange:          r.onChange,
 		OnTurn:            r.dispatcher.turned,
+		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
 		Busy:              r.dispatcher.busy,
 	}
@@ -329,7 +337,7 @@ func limits(cfg *config.Config) queue.Limits {
 
 // deliver starts the lanes, opens the gate and waits for the end.
 func (r *relay) deliver(ctx context.Context, served <-chan error) error {
-	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
+	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log, Observe: r.timings.Attempted})
 	r.dispatcher.set(d)
 	first, err := r.prepare(ctx, r.boot)
 	switch {
@@ -450,6 +458,9 @@ func (r *relay) stop() error {
 	}
 	if err := step(closeTime, r.api.Shutdown); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)
+	}
+	if err := step(closeTime, func(ctx context.Context) error { return r.metrics.stop(ctx, r.api) }); err != nil {
+		r.log.Warn("clients of the metrics listener were cut off", "err", err)
 	}
 	failpoint.Here("stop.attempts")
 	var err error

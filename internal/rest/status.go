@@ -70,6 +70,8 @@ type Reload struct {
 type Listen struct {
 	Events string `json:"events"`
 	Admin  string `json:"admin"`
+	// Metrics is the TCP address of the metrics listener; "" = there is none.
+	Metrics string `json:"metrics"`
 }
 
 // Ingest counts what came in since the start.
