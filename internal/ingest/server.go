@@ -268,6 +268,9 @@ func (s *Server) isStopping() bool {
 	return s.stopping
 }
 
+// Full reports whether no connection is taken because as many are open as may be.
+func (s *Server) Full() bool { return len(s.conns) == cap(s.conns) }
+
 // clock reads the monotonic clock.
 func (s *Server) clock() time.Duration { return time.Since(s.epoch) }
 
