@@ -11,6 +11,15 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/watchdog"
 )
 
+// sayOthers warns of a socket that a socket unit puts elsewhere than the configuration
+// says: whoever reads the latter looks for it in vain.
+func (r *relay) sayOthers(l net.Listener, configured string) {
+	if at := l.Addr().String(); at != configured {
+		r.log.Warn("the socket is that of the service manager, at another path than the configuration says; make ListenStream= of the socket unit and listen the same",
+			"socket", at, "configured", configured)
+	}
+}
+
 // word is what the service manager is told to show (STATUS= of sd_notify(3)): what the
 // daemon does, or what is wrong as long as something is.
 type word struct {

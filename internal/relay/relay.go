@@ -57,7 +57,10 @@ const (
 	// what they do of their own accord (5 s), to end by themselves (2 s), after a signal
 	// (3 s), and to be killed.
 	pluginTime = 15 * time.Second
-	// hasteTime is the same once the store has failed: nothing that is waited for
+	// StopLimit is how long a stop may take, all its steps together. A service manager has
+	// to wait longer (TimeoutStopSec=).
+	StopLimit = closeTime + drainTime + pluginTime + closeTime + closeTime
+	// hasteTime bounds a step once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second
 	// startPatience is how long an event waits for a daemon that starts. Opening
@@ -237,6 +240,8 @@ func (r *relay) listen() (events, admin net.Listener, err error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, admin.Close())
 	}
+	r.sayOthers(events, l.Events)
+	r.sayOthers(admin, l.Admin)
 	return events, admin, nil
 }
 
