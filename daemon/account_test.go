@@ -125,13 +125,20 @@ func (s *site) send(ctx context.Context, l *ledger, n int) int {
 	if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
 		return resp.StatusCode
 	}
+	if err := l.bookAnswer(n, body); err != nil {
+		l.complain("event %d: answer %q: %v", n, body, err)
+	}
+	return resp.StatusCode
+}
+
+// bookAnswer is book for an answer as it came.
+func (l *ledger) bookAnswer(n int, body []byte) error {
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {
-		l.complain("event %d: answer %q: %v", n, body, err)
-		return resp.StatusCode
+		return err
 	}
 	l.book(n, a)
-	return resp.StatusCode
+	return nil
 }
 
 // book notes that event n was acknowledged.
@@ -186,6 +193,25 @@ func (s *site) persist(l *ledger, n int, quit <-chan struct{}) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// senders has n goroutines send again and again, a little apart, until stop is called.
+func senders(n int, send func(quit <-chan struct{})) (stop func()) {
+	quit := make(chan struct{})
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			for {
+				select {
+				case <-quit:
+					return
+				case <-time.After(3 * time.Millisecond):
+				}
+				send(quit)
+			}
+		})
+	}
+	return func() { close(quit); all.Wait() }
 }
 
 // answers waits until events are answered with status.

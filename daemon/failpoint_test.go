@@ -158,28 +158,14 @@ func failOnce(t *testing.T, binary, spec string) int {
 	l := newLedger()
 	var next atomic.Int64
 	p := s.start()
-	quit := make(chan struct{})
-	var senders sync.WaitGroup
-	for range 4 {
-		senders.Go(func() {
-			for {
-				select {
-				case <-quit:
-					return
-				case <-time.After(3 * time.Millisecond):
-					s.persist(l, int(next.Add(1)), quit)
-				}
-			}
-		})
-	}
+	stop := senders(4, func(quit <-chan struct{}) { s.persist(l, int(next.Add(1)), quit) })
 	s.everything(p, l, &next)
 	point, what, _ := strings.Cut(spec, "=")
 	what, _, _ = strings.Cut(what, "@")
 	reached := strings.Contains(p.output(), "failpoint "+point+": "+what)
 	s.env = nil
 	p = s.up() // the senders wait for it with what was not acknowledged
-	close(quit)
-	senders.Wait()
+	stop()
 	if !reached {
 		t.Errorf("%s was never reached", spec)
 	}

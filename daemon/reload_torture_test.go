@@ -33,7 +33,7 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	var next atomic.Int64
 	w.burst(l, &next)
 	before := w.resources(p)
-	stop := w.senders(l, &next, 4)
+	stop := senders(4, func(quit <-chan struct{}) { w.insist(l, int(next.Add(1)), quit) })
 	for range count {
 		w.change(p)
 	}
@@ -61,7 +61,7 @@ func TestKillsDuringReloadsLoseNothing(t *testing.T) {
 	kills := times(t, "DAEMON_RELOAD_KILLS", 4)
 	testhost.Cases(t, kills)
 	for range kills {
-		stop := w.senders(l, &next, 4)
+		stop := senders(4, func(quit <-chan struct{}) { w.insist(l, int(next.Add(1)), quit) })
 		for range 1 + w.rng.IntN(3) {
 			w.edit()
 			time.Sleep(time.Duration(w.rng.IntN(400)) * time.Millisecond)
@@ -148,25 +148,6 @@ func (w *reloads) restore(p *process) {
 	if c := w.status().Config; c.State != rest.ConfigCurrent {
 		w.t.Fatalf("at the end: %+v\n%s", c, p.output())
 	}
-}
-
-// senders hand in events until stop is called.
-func (w *reloads) senders(l *ledger, next *atomic.Int64, n int) (stop func()) {
-	quit := make(chan struct{})
-	var all sync.WaitGroup
-	for range n {
-		all.Go(func() {
-			for {
-				select {
-				case <-quit:
-					return
-				case <-time.After(3 * time.Millisecond):
-				}
-				w.insist(l, int(next.Add(1)), quit)
-			}
-		})
-	}
-	return func() { close(quit); all.Wait() }
 }
 
 // insist sends an event until it is acknowledged, or nobody waits for that any

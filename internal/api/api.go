@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -144,6 +145,7 @@ type API struct {
 	end    context.CancelFunc
 	mux    *http.ServeMux
 	srv    *http.Server
+	full   atomic.Int64 // see Full
 }
 
 // maxTests is how many tests may be under way at once: each holds a connection

@@ -3,7 +3,6 @@ package queue
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -105,45 +104,22 @@ func (tr *tourist) account() {
 
 // tourAccount is crashAccount for what a tour leaves: payloads are there as long as
 // their delivery is pending or failed.
-func tourAccount(t *testing.T, dir string, acked map[uint64]string) (wrong []string) {
+func tourAccount(t *testing.T, dir string, acked map[uint64]string) []string {
 	t.Helper()
-	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
-	h.open()
-	defer h.close()
-	f, err := h.Verify(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrong = append(wrong, f.Problems...)
-	if n := h.Stats().Quarantined; n != 0 {
-		add("%d rows were set aside", n)
-	}
-	listed := 0
-	for _, lane := range h.lane(tourWebhooks()...) {
-		seen, states := h.entries(lane), h.states(lane)
-		listed += len(seen)
-		for seq, entry := range acked {
-			if got, ok := seen[seq]; !ok {
-				add("acknowledged event %d has no delivery on lane %d", seq, lane)
-				continue
-			} else if got != entry {
-				add("event %d: entry %q became %q", seq, entry, got)
-			}
-			if states[seq].String() == "success" {
-				continue
-			}
-			if r, err := h.Event(seq); err != nil {
-				add("event %d, which is %s on lane %d: %v", seq, states[seq], lane, err)
-			} else if string(r.Payloads[FormatPeanuts]) != string(crashPayload(entry)) {
-				add("event %d: payload changed", seq)
+	return account(t, dir, func(h *harness, add complain) {
+		listed := 0
+		for _, lane := range h.lane(tourWebhooks()...) {
+			listed += h.matches(lane, acked, everything, add)
+			for seq, state := range h.states(lane) {
+				if entry, ok := acked[seq]; ok && state.String() != "success" {
+					h.hasPayload(seq, entry, add)
+				}
 			}
 		}
-	}
-	if st := h.Stats(); int64(listed) != st.Deliveries {
-		add("%d deliveries are listed, the ledger has %d", listed, st.Deliveries)
-	}
-	return wrong
+		if st := h.Stats(); int64(listed) != st.Deliveries {
+			add("%d deliveries are listed, the ledger has %d", listed, st.Deliveries)
+		}
+	})
 }
 
 // life prepares a store, and brings a process to a point in it.
