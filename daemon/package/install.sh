@@ -23,6 +23,8 @@ if [ "${1:-}" = --remove ]; then
   exit
 fi
 
+first=yes
+[ ! -e /usr/lib/systemd/system/$service ] || first=no
 # Beside each file and then over it, so that a program that runs is replaced and not written to.
 find usr -type f | while read -r file; do
   mode=0644
@@ -36,8 +38,11 @@ if [ ! -e /etc/peanuts-relay/config.yaml ]; then
   install -D -m 0640 -g peanuts-relay etc/peanuts-relay/config.yaml /etc/peanuts-relay/config.yaml
 fi
 systemctl daemon-reload
-if ! systemctl --quiet is-enabled $service 2>/dev/null; then
-  systemctl enable --now $socket $service
+if [ $first = yes ]; then
+  systemctl --quiet enable $socket $service
+  systemctl start $socket $service
+elif ! systemctl --quiet is-enabled $service; then
+  : # whoever disabled it starts it
 elif /usr/lib/peanuts-relay/may-restart; then
   systemctl start $socket
   systemctl restart $service

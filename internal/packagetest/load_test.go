@@ -22,9 +22,9 @@ type book struct {
 	refused  []string // ids, each with what came instead
 }
 
-// load has several senders hand in events until the returned function is called, each
-// event over a connection of its own, as curl does: each has to be answered by the relay
-// that is there, was there, or will be.
+// load has several senders hand in events until the returned function is called. Each event
+// has to be answered by the relay that is there, was there, or will be. Half of the senders
+// make a connection for each event, as curl does, the others keep theirs.
 func load(m *Machine, senders int) (stop func() book) {
 	var result book
 	var mu sync.Mutex // guards result
@@ -32,9 +32,11 @@ func load(m *Machine, senders int) (stop func() book) {
 	var all sync.WaitGroup
 	for sender := range senders {
 		all.Go(func() {
+			client := newClient(m, sender%2 == 0)
+			defer client.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("evt_%d_%d", sender, n)
-				err := send(m, id)
+				err := sendWith(client, id)
 				mu.Lock()
 				if err == nil {
 					result.accepted = append(result.accepted, id)
@@ -52,14 +54,19 @@ func load(m *Machine, senders int) (stop func() book) {
 	}
 }
 
-// send hands in one event; anything but 202 is an error.
-func send(m *Machine, id string) error {
+func newClient(m *Machine, keep bool) *http.Client {
 	socket := m.Path("/run/peanuts-relay/events.sock")
-	client := http.Client{Timeout: Patience, Transport: &http.Transport{DisableKeepAlives: true,
+	return &http.Client{Timeout: Patience, Transport: &http.Transport{DisableKeepAlives: !keep,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)
 		}}}
+}
+
+// send hands in one event; anything but 202 is an error.
+func send(m *Machine, id string) error { return sendWith(newClient(m, false), id) }
+
+func sendWith(client *http.Client, id string) error {
 	body := `{"event":"entry.created","helper":"expenses","id":"` + id + `","entry":{"id":"entry-` + id + `","data":{"amount":42.5}}}`
 	response, err := client.Post("http://relay/v1/events", "application/json", strings.NewReader(body))
 	if err != nil {

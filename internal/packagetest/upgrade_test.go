@@ -112,6 +112,36 @@ func TestTheCheckOfAnUpgradeSeesWhatTheServiceSees(t *testing.T) {
 	testhost.Cases(t, 2)
 }
 
+// A version that does not know the format of the queue leaves it alone, and is not started
+// for ever; the newer one goes on with everything.
+func TestADowngradeThatCannotReadTheQueueIsRefused(t *testing.T) {
+	m := boot(t)
+	if err := send(m, "evt_before"); err != nil {
+		t.Fatal(err)
+	}
+	install(t, m, nextVersion)
+	m.Run("systemctl", "stop", Service, "peanuts-relay.socket")
+	const format = "/var/lib/peanuts-relay/FORMAT"
+	as := m.Run("cat", format)
+	m.Run("sed", "-i", `s/"format":[0-9]*/"format":1000/`, format) // as a version to come would
+	said := apt(m, "install", "--allow-downgrades", "/root/peanuts-relay_1.0.0_"+strings.TrimSpace(m.Run("dpkg", "--print-architecture"))+".deb")
+	says(t, said, "the service is not running; systemctl status peanuts-relay says why")
+	says(t, m.Run("journalctl", "--no-pager", "--unit", Service), "format 1000 is newer than the format", "status=65")
+	if n := m.Property("NRestarts"); n != "0" {
+		t.Errorf("it was started again %s times", n)
+	}
+	m.Put(format, as, 0o600) // the newer version reads what it wrote
+	install(t, m, nextVersion)
+	startReceiver(m)
+	b := book{accepted: []string{"evt_before"}}
+	lost := missing(t, m, b)
+	if len(lost) > 0 {
+		t.Errorf("lost: %v", lost)
+	}
+	testhost.Cases(t, 1)
+	testhost.Account(t, len(b.accepted), len(lost))
+}
+
 // An administrator's file is asked about, and his decisions about the units are kept.
 func TestAnUpgradeKeepsWhatTheAdministratorDecided(t *testing.T) {
 	m := boot(t)
