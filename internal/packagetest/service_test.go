@@ -1,6 +1,7 @@
 package packagetest
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -39,12 +40,13 @@ func TestSystemctlReloadFailsForABrokenFileAndTheServiceGoesOn(t *testing.T) {
 	testhost.Account(t, len(b.accepted), len(lost))
 }
 
-// count is how often something is done, if the environment does not say otherwise.
-func count(t *testing.T, variable string, short int) int {
+// rounds is how often the service is restarted, killed or stopped.
+func rounds(t *testing.T) int {
 	t.Helper()
+	const variable = "PACKAGE_RESTARTS"
 	text := os.Getenv(variable)
 	if text == "" {
-		return short
+		return 2
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -53,10 +55,10 @@ func count(t *testing.T, variable string, short int) int {
 	return n
 }
 
-// restarts restarts the service as often as PACKAGE_RESTARTS says, under load.
+// restarts restarts the service, under load.
 func restarts(t *testing.T, m *Machine) (b book, times int) {
 	t.Helper()
-	times = count(t, "PACKAGE_RESTARTS", 3)
+	times = rounds(t)
 	stop := load(m, 4)
 	for range times {
 		m.Run("systemctl", "restart", Service)
@@ -110,7 +112,7 @@ func (m *Machine) awaitSuccessor(pid string) {
 func TestAKilledDaemonIsStartedAgainUnderLoad(t *testing.T) {
 	m := boot(t)
 	startReceiver(m)
-	times := count(t, "PACKAGE_KILLS", 2)
+	times := rounds(t)
 	stop := load(m, 2)
 	for range times {
 		pid := m.Property("MainPID")
@@ -139,24 +141,27 @@ func TestAStoppedDaemonIsRestartedByTheWatchdog(t *testing.T) {
 	m.Put("/etc/systemd/system/peanuts-relay.service.d/fast.conf", "[Service]\nWatchdogSec=3s\n", 0o644)
 	m.Run("systemctl", "daemon-reload")
 	m.Run("systemctl", "restart", Service)
-	if err := send(m, "evt_before"); err != nil {
-		t.Fatal(err)
-	}
-	pid := m.Property("MainPID")
-	m.Run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", Service)
-	m.Eventually("Watchdog timeout", "journalctl", "--no-pager", "--unit", Service)
-	m.awaitSuccessor(pid)
 	startReceiver(m)
-	b := book{accepted: []string{"evt_before"}}
-	if err := send(m, "evt_after"); err != nil {
-		t.Error(err)
-	} else {
-		b.accepted = append(b.accepted, "evt_after")
+	var b book
+	times := rounds(t)
+	for n := range times {
+		id := fmt.Sprintf("evt_%d", n)
+		if err := send(m, id); err != nil {
+			t.Fatal(err)
+		}
+		b.accepted = append(b.accepted, id)
+		pid := m.Property("MainPID")
+		m.Run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", Service)
+		m.awaitSuccessor(pid)
+		if got := m.Property("NRestarts"); got != strconv.Itoa(n+1) {
+			t.Errorf("%s restarts, want %d", got, n+1)
+		}
 	}
+	says(t, m.Run("journalctl", "--no-pager", "--unit", Service), "Watchdog timeout")
 	lost := missing(t, m, b)
 	if len(lost) > 0 {
 		t.Errorf("lost: %v", lost)
 	}
-	testhost.Cases(t, 1)
+	testhost.Cases(t, times)
 	testhost.Account(t, len(b.accepted), len(lost))
 }
