@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "sinks"},
+	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/watchdog", "sinks"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
@@ -83,6 +83,7 @@ var imports = map[string][]string{
 	"internal/delivery":      {},
 	"internal/secret":        {},
 	"internal/id":            {},
+	"internal/watchdog":      {},
 	"internal/suggest":       {},
 
 	// What these hold is in no normal build.
@@ -95,6 +96,7 @@ var imports = map[string][]string{
 	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},
 
 	"internal/disktest":    {"internal/testhost"},
+	"internal/packagetest": {"internal/testhost"},
 	"internal/testhost":    {},
 	"internal/docstest":    {},
 	"internal/hostiletest": {},

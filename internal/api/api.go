@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -155,6 +156,7 @@ type API struct {
 	mux     *http.ServeMux
 	srv     *http.Server
 	metrics *http.Server
+	full    atomic.Int64 // see Full
 }
 
 // maxTests is how many tests may be under way at once: each holds a connection

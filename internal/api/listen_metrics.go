@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func (a *API) metricsServer() *http.Server {
 // ServeMetrics answers requests for metrics and health on l, which it closes, until
 // ShutdownMetrics.
 func (a *API) ServeMetrics(l net.Listener) error {
-	err := a.metrics.Serve(newBounded(l, maxMetricsConns))
+	err := a.metrics.Serve(newBounded(l, maxMetricsConns, new(atomic.Int64)))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

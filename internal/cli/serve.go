@@ -58,7 +58,7 @@ func (a *app) serve(ctx context.Context, strict bool) error {
 	s.warn(log.Logger(), path)
 	err = a.deps.Serve(ctx, s.cfg, ServeOptions{Logger: log.Logger(), Version: v.Version, Commit: v.Commit,
 		Path: path, Report: s.report,
-		Hangup: hangup, SetLog: log.Set, Notify: newNotifier().notify,
+		Hangup: hangup, SetLog: log.Set, Notify: newNotifier().notify, Watchdog: a.watchdogLimit(),
 		Rejected: s.rejected, LastKnownGood: s.entry.Generation})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil

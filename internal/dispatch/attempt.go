@@ -199,7 +199,7 @@ func (d *Dispatcher) guard(webhook string, o *delivery.Outbound, call func()) (p
 func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state string) {
 	l.mu.Lock()
 	ordered := l.holds(del.Seq)
-	l.calls.n--
+	l.calls.ended(l.d.store.Now())
 	keep, say := l.settle(s, del, a)
 	l.kick()
 	l.arm()

@@ -46,6 +46,7 @@ type committer struct {
 	recent     recent
 	templates  map[*delivery.Request]uint64 // already stored
 	pins       int                          // open snapshots; no day is dropped meanwhile
+	turned     int64                        // groups at the last Turn
 	closeErr   error
 }
 
@@ -132,6 +133,8 @@ func (s *Store) commitLoop() {
 			s.flushGroup()
 		case o := <-s.ops:
 			s.runOp(o)
+		case answer := <-s.turns:
+			s.turn(answer)
 		case asked := <-c.unapplied.ask:
 			s.readerAsks(asked)
 		case err := <-c.unapplied.finished:

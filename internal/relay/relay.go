@@ -57,7 +57,10 @@ const (
 	// what they do of their own accord (5 s), to end by themselves (2 s), after a signal
 	// (3 s), and to be killed.
 	pluginTime = 15 * time.Second
-	// hasteTime is the same once the store has failed: nothing that is waited for
+	// StopLimit is how long a stop may take, all its steps together. A service manager has
+	// to wait longer (TimeoutStopSec=).
+	StopLimit = closeTime + drainTime + pluginTime + closeTime + closeTime
+	// hasteTime bounds a step once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second
 	// startPatience is how long an event waits for a daemon that starts. Opening
@@ -87,6 +90,9 @@ type Options struct {
 	// Notify tells the service manager a state, as sd_notify(3) has it. It does
 	// nothing when there is no service manager. nil is nothing.
 	Notify func(state string) error
+	// Watchdog is how long the service manager waits for word before it restarts the
+	// daemon (WATCHDOG_USEC); 0 = it does not watch.
+	Watchdog time.Duration
 	// LookupEnv reads the environment at every load of the files; nil is
 	// os.LookupEnv.
 	LookupEnv func(string) (string, bool)
@@ -126,10 +132,12 @@ func (r *relay) run(ctx context.Context) error {
 	servers.Go(func() { served <- r.api.Serve(admin) })
 	r.metrics.start(r.api)
 
+	unwatch := r.watch(events, admin)
 	err = r.openStore(ctx, served)
 	if err == nil {
 		err = r.deliver(ctx, served)
 	}
+	unwatch()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
@@ -164,6 +172,7 @@ type relay struct {
 	settled   chan struct{} // closed when the gate says anything but errStarting
 	settle    sync.Once
 	stopping  atomic.Bool
+	word      word
 
 	// storage ends with the store's first error, which is its cause.
 	storage       context.Context
@@ -235,6 +244,8 @@ func (r *relay) listen() (events, admin net.Listener, err error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, admin.Close())
 	}
+	r.sayOthers(events, l.Events)
+	r.sayOthers(admin, l.Admin)
 	return events, admin, nil
 }
 
@@ -275,7 +286,9 @@ func (r *relay) build() error {
 // on a full disk would crash, and crash again after every restart.
 func (r *relay) openStore(ctx context.Context, served <-chan error) error {
 	for {
+		opened := r.sayStarting()
 		s, err := queue.Open(ctx, r.queueOptions())
+		opened()
 		if err == nil {
 			r.store.set(s)
 			return nil
@@ -288,6 +301,8 @@ func (r *relay) openStore(ctx context.Context, served <-chan error) error {
 		r.close(short)
 		if !again {
 			r.log.Error("queue is not opened until there is space; events are answered 507", "err", short)
+			// It answers; a boot or an upgrade that waited for it could wait for ever.
+			r.notify("READY=1\nSTATUS=degraded: events are answered 507: " + short.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -373,6 +388,7 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 		r.notify("STOPPING=1\nSTATUS=stopping")
 		return ctx.Err()
 	case <-r.storage.Done():
+		r.notify("STOPPING=1\nSTATUS=stopping on a storage error")
 		return nil // stop reports it, whenever it happened
 	case err := <-served:
 		return err
