@@ -152,7 +152,7 @@ func (s *Store) load() error {
 	})
 	if damage, ok := errors.AsType[*damageError](err); ok {
 		return &FormatError{File: filepath.Join(s.opts.Dir, dbDir), What: "a row that everything depends on is damaged: " + damage.reason,
-			Remedy: "restore the directory from a backup"}
+			Remedy: damagedRemedy}
 	}
 	if err != nil {
 		return fmt.Errorf("read state of queue: %w", err)

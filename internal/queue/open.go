@@ -91,14 +91,17 @@ type Change struct {
 // than fifteen fields because it is the one place that owns the database, the
 // committer's queues and the state that the committer shares with readers.
 type Store struct {
-	opts  Options
-	log   *slog.Logger
-	id    uint64
-	db    *badger.DB
-	blog  *badgerLog
-	lock  *os.File
-	clock *relayClock
-	guard *guard
+	opts Options
+	log  *slog.Logger
+	id   uint64
+	db   *badger.DB
+	blog *badgerLog
+	// witness and steady are of the one open: how far it came, and that it stays.
+	witness witness
+	steady  *time.Timer
+	lock    *os.File
+	clock   *relayClock
+	guard   *guard
 
 	accepts chan *acceptReq
 	ops     chan *op
@@ -175,10 +178,35 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.steady = time.AfterFunc(steadyAfter, func() { endWell(o.Dir) })
 	go s.commitLoop()
 	go s.expireLoop()
 	go s.residencyLoop()
 	return s, nil
+}
+
+// enter takes the directory, ends a repair that was under way, and reads FORMAT.
+func enter(o Options) (lock *os.File, m *marker, number uint64, err error) {
+	if err := makeDir(o.Dir); err != nil {
+		return nil, nil, 0, err
+	}
+	if lock, err = lockDir(o.Dir, lockPatience); err != nil {
+		return nil, nil, 0, err
+	}
+	if err = finishSwap(o.Dir); err == nil {
+		m, err = prepare(o.Dir, o.Now())
+	}
+	if err == nil {
+		number, err = m.storeID()
+	}
+	if err == nil {
+		err = noteStart(o.Dir)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, nil, 0, err
+	}
+	return lock, m, number, nil
 }
 
 func open(o Options) (s *Store, err error) {
@@ -188,24 +216,16 @@ func open(o Options) (s *Store, err error) {
 			for i := len(undo) - 1; i >= 0; i-- {
 				_ = undo[i].Close() // the first error is the one to report
 			}
+			if len(undo) > 0 {
+				endWell(o.Dir) // a refusal is no crash
+			}
 		}
 	}()
-	if err := makeDir(o.Dir); err != nil {
-		return nil, err
-	}
-	lock, err := lockDir(o.Dir, lockPatience)
+	lock, m, number, err := enter(o)
 	if err != nil {
 		return nil, err
 	}
 	undo = append(undo, lock)
-	m, err := prepare(o.Dir, o.Now())
-	if err != nil {
-		return nil, err
-	}
-	number, err := m.storeID()
-	if err != nil {
-		return nil, err
-	}
 	db, blog, err := openBadger(filepath.Join(o.Dir, dbDir), o.Logger, !o.unsynced)
 	if err != nil {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
@@ -233,6 +253,10 @@ func open(o Options) (s *Store, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	if err := s.openWitness(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, &s.witness)
 	s.clock = newRelayClock(s.led.relayTime, s.doubtAt, o.Now, o.elapsed)
 	if err := s.noteDoubt(); err != nil {
 		return nil, err
@@ -258,7 +282,7 @@ func (s *Store) initialise(m *marker) error {
 		return err
 	})
 	if _, damaged := errors.AsType[*damageError](err); damaged {
-		return &FormatError{File: path, What: "the database's own format row is damaged", Remedy: "restore the directory from a backup"}
+		return &FormatError{File: path, What: "the database's own format row is damaged", Remedy: damagedRemedy}
 	}
 	if err != nil {
 		return fmt.Errorf("read format row: %w", err)
@@ -268,7 +292,7 @@ func (s *Store) initialise(m *marker) error {
 	}
 	if m.Initialised && got == "" {
 		return &FormatError{File: path, What: "the database is empty although this queue was in use",
-			Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
+			Remedy: damagedRemedy}
 	}
 	if got != "" && !ofStore(got, m.Store) {
 		return &FormatError{File: path, What: fmt.Sprintf("the database belongs to another store (%q, expected %q)", got, want),
@@ -277,7 +301,7 @@ func (s *Store) initialise(m *marker) error {
 	if m.Initialised {
 		return s.raiseFormat(m, want)
 	}
-	if err := s.makeJournal(); err != nil {
+	if err := firstError(s.makeJournal(), forgetWitness(s.opts.Dir)); err != nil {
 		return err
 	}
 	failpoint.Here("create.journal")
