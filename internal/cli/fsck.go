@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/peanutsapp/peanuts-relay/internal/config"
 )
 
 // FsckOptions say what is checked.
@@ -59,20 +57,22 @@ func (a *app) fsckCommand() *cobra.Command {
 	var asJSON, child bool
 	var o FsckOptions
 	c := a.command(&cobra.Command{
-		Use:   "fsck [DIR]",
+		Use:   "fsck",
 		Short: "checks the queue of a daemon that is stopped, and repairs it",
-		Long: `reads every file and every row of the queue in DIR, by default queue.dir of the
+		Long: `reads every file and every row of the queue, by default that in queue.dir of the
 configuration, and says what is damaged or missing and which events and deliveries that
 concerns. It changes nothing. With --repair it builds a queue of everything that can be
 read, puts it in place, and keeps the former files in a directory quarantine-TIME beside it.
 The daemon must be stopped. Exits with 1 when there are problems that were not repaired`,
 		Example: `peanuts-relay fsck
-peanuts-relay fsck --repair /var/lib/peanuts-relay`,
-		Args: wantArgs(0, 1, "at most the directory of a queue"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if o.Dir, err = a.queueDir(args); err != nil {
-				return err
+peanuts-relay fsck --repair --dir /var/lib/peanuts-relay`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Dir == "" {
+				var err error
+				if o.Dir, err = a.queueDirOfAny(); err != nil {
+					return err
+				}
 			}
 			if child {
 				return a.fsckChild(cmd.Context(), o)
@@ -80,6 +80,7 @@ peanuts-relay fsck --repair /var/lib/peanuts-relay`,
 			return a.fsck(cmd.Context(), o, asJSON)
 		},
 	})
+	c.Flags().StringVar(&o.Dir, "dir", "", "the queue's directory instead of queue.dir")
 	c.Flags().BoolVar(&o.Repair, "repair", false, "build a queue of what can be read in place of a damaged one")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&child, "in-process", false, "check in this process and print messages")
@@ -87,22 +88,6 @@ peanuts-relay fsck --repair /var/lib/peanuts-relay`,
 		panic(err) // the flag was defined the line before
 	}
 	return c
-}
-
-// queueDir is the directory of the queue: as told, or as the files say, however
-// broken they are.
-func (a *app) queueDir(args []string) (string, error) {
-	if len(args) > 0 {
-		return args[0], nil
-	}
-	path, err := a.configFile()
-	if err != nil {
-		return "", WithExit(ExitConfig, err, "name the directory of the queue, or the file with --config")
-	}
-	if dirs := config.StateDirs(config.Options{Path: path, LookupEnv: a.Env}); len(dirs) > 0 {
-		return dirs[0], nil
-	}
-	return "", WithExit(ExitConfig, fmt.Errorf("%s does not say where the queue is", path), "name the directory of the queue")
 }
 
 // fsckChild is the process that checks.
@@ -140,7 +125,7 @@ func (a *app) fsck(ctx context.Context, o FsckOptions, asJSON bool) error {
 	if o.Repair {
 		args = append(args, "--repair")
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(args, "--", o.Dir)...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(args, "--dir="+o.Dir)...)
 	cmd.Args[0] = os.Args[0]
 	var said bytes.Buffer
 	cmd.Stderr = &beginning{b: &said}

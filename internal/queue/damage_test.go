@@ -14,15 +14,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/id"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 const (
 	damagesEnv = "QUEUE_DAMAGES"
 	damagedEnv = "QUEUE_DAMAGED_DIR"
+	// damagedPatience is how long a start on a damaged store may take.
+	damagedPatience = time.Minute
 )
 
 // damages is how many files are damaged.
@@ -95,7 +99,7 @@ func newDamageBase(t *testing.T) *damageBase {
 	t.Helper()
 	b := &damageBase{dir: t.TempDir() + "/q", acked: map[uint64]string{}, texts: map[string][]byte{}, sizes: map[string]int{}}
 	for range 3 {
-		killOnce(t, b.dir, "", b.acked)
+		killOnce(t, testhost.Chance(t), b.dir, "", b.acked)
 	}
 	b.read(t)
 	return b
@@ -226,13 +230,13 @@ func startDamaged(t *testing.T, dir string) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(damagedPatience, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }) // with a trace
 	err := cmd.Wait()
 	timer.Stop()
 	if text := strings.TrimSpace(out.String()); text != "" && (err == nil || cmd.ProcessState.ExitCode() > 2) {
 		return text
 	}
-	return fmt.Sprintf("PANIC %v %s", err, firstLines(errs.String(), 30))
+	return fmt.Sprintf("PANIC %v %s", err, firstLines(errs.String(), 120))
 }
 
 func firstLines(s string, n int) string {

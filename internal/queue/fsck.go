@@ -199,9 +199,14 @@ func (f *fsck) note(format string, args ...any) {
 	f.report.Notes = append(f.report.Notes, fmt.Sprintf(format, args...))
 }
 
-// readFormat reads FORMAT. A newer one is no business of this version.
+// readFormat reads FORMAT. A newer one is no business of this version, and one of a
+// restore that was not finished only that of another restore.
 func (f *fsck) readFormat() error {
-	m, err := readMarker(f.o.Dir)
+	m, err := readMarkerFile(f.o.Dir)
+	if m != nil && m.Restoring {
+		_, err := readMarker(f.o.Dir)
+		return err
+	}
 	if fe, ok := errors.AsType[*FormatError](err); ok {
 		if fe.newer {
 			return err

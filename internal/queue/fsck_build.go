@@ -72,7 +72,7 @@ func (f *fsck) relayTime() int64 {
 		last = max(last, led.relayTime)
 	}
 	if last == 0 {
-		last = newRelayClock(0, time.Now, func() time.Duration { return 0 }).now()
+		last = newRelayClock(0, 0, time.Now, func() time.Duration { return 0 }).now()
 	}
 	return last
 }

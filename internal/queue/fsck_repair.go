@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
 // repair builds a store of what can be read beside the former one, checks it, and
@@ -50,7 +52,7 @@ func (f *fsck) repair(ctx context.Context) error {
 	if err := os.Rename(building, filepath.Join(f.o.Dir, repairedPrefix+at)); err != nil { // the commit point
 		return fmt.Errorf("put the repaired queue in place: %w", err)
 	}
-	if err := syncDir(f.o.Dir); err != nil {
+	if err := journal.SyncDir(f.o.Dir); err != nil {
 		return fmt.Errorf("put the repaired queue in place: %w", err)
 	}
 	f.o.crash("decided")

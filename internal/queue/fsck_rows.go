@@ -146,7 +146,8 @@ func keyFits(key []byte) bool {
 	case kindReplay, kindQuarantine:
 		return n > 1
 	case kindMeta:
-		return n == 2 && bytes.IndexByte([]byte("LFJD"), key[1]) >= 0 || n == lenMetaLane && (key[1] == 'n' || key[1] == 'w')
+		return n == 2 && bytes.IndexByte([]byte("LFJDd"), key[1]) >= 0 || n == lenMetaLane && bytes.IndexByte([]byte("nwR"), key[1]) >= 0 ||
+			n == lenMetaGap && key[1] == 'G'
 	case kindDummy:
 		return n == 1
 	}
@@ -212,7 +213,7 @@ func decodeMeta(key, val []byte) (err error) {
 	switch key[1] {
 	case 'L':
 		_, err = decodeLedger(key, val)
-	case 'J', 'D':
+	case 'J', 'D', 'd', 'R', 'G':
 		_, err = decodeDue(key, val)
 	case 'w':
 		_, err = decodeLaneLife(key, val)

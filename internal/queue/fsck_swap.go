@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
 )
 
 const (
@@ -53,14 +55,14 @@ func swapIn(dir, repaired, aside string) error {
 				return err
 			}
 		}
-		if err := errors.Join(syncDir(filepath.Join(dir, aside)), os.Rename(from, to), syncDir(dir)); err != nil {
+		if err := errors.Join(journal.SyncDir(filepath.Join(dir, aside)), os.Rename(from, to), journal.SyncDir(dir)); err != nil {
 			return err
 		}
 	}
 	if err := os.Remove(filepath.Join(dir, repaired)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return journal.SyncDir(dir)
 }
 
 func there(path string) bool {
@@ -88,7 +90,7 @@ func syncTree(dir string) error {
 	})
 	for _, d := range slices.Backward(dirs) {
 		if err == nil {
-			err = syncDir(d)
+			err = journal.SyncDir(d)
 		}
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue/rawdb"
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // inspect checks a closed store.
@@ -34,8 +35,8 @@ func (r *FsckReport) mustBeSound(t *testing.T) {
 // The rows that are read from the files are those that the database has.
 func TestFilesAreReadAsTheDatabaseReadsThem(t *testing.T) {
 	dir := t.TempDir() + "/q"
-	killOnce(t, dir, crashState, map[uint64]string{})
-	killOnce(t, dir, crashState, map[uint64]string{})
+	killOnce(t, testhost.Chance(t), dir, crashState, map[uint64]string{})
+	killOnce(t, testhost.Chance(t), dir, crashState, map[uint64]string{})
 	raw, err := rawdb.Open(filepath.Join(dir, dbDir), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func TestAHealthyStoreHasNoProblems(t *testing.T) {
 		t.Run("mode="+mode, func(t *testing.T) {
 			dir := t.TempDir() + "/q"
 			for range 2 {
-				killOnce(t, dir, mode, map[uint64]string{})
+				killOnce(t, testhost.Chance(t), dir, mode, map[uint64]string{})
 				inspect(t, dir, false).mustBeSound(t)
 			}
 			h := &harness{t: t, opts: Options{Dir: dir, stat: roomy}}
