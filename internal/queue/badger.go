@@ -48,6 +48,7 @@ func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithValueThreshold(valueThreshold).
+		WithVerifyValueChecksum(true). // of a value that is not one it keeps a lock, and closing waits for that for ever
 		WithValueLogFileSize(valueLogFileSize)
 	// A table is built in memory of twice its size, and Badger keeps the memory of
 	// eight builders. By default tables double in size from level to level: then a

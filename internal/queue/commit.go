@@ -189,7 +189,7 @@ func (s *Store) endLoop() {
 	if s.failure.Load() == nil {
 		s.drainOnClose()
 	}
-	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer, c.unapplied.timer, s.steady} {
+	for _, t := range []*time.Timer{c.flush, c.day, c.space.timer, c.compactors.timer, c.unapplied.timer} {
 		t.Stop()
 	}
 	c.unapplied.changed()
@@ -300,7 +300,7 @@ func (s *Store) commit(g *group) {
 		g.discard()
 	}
 	if err == nil {
-		err = firstError(failpoint.Call("commit.disk-alive", s.diskAlive), s.witness.note(&s.led), s.blog.poisoned(), s.stopped())
+		err = firstError(failpoint.Call("commit.disk-alive", s.diskAlive), s.noteProgress(), s.blog.poisoned(), s.stopped())
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("commit to queue %q: %w", s.opts.Dir, err))

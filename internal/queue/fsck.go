@@ -118,7 +118,8 @@ type fsck struct {
 	over       overlay
 	read       int64 // bytes
 	wasDamaged bool
-	missing    bits // events
+	missing    bits  // events
+	unnoted    []gap // numbers that no event has, and no row says so
 }
 
 func newFsck(o FsckOptions) *fsck {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -22,16 +23,17 @@ import (
 
 // builder makes the repaired store. Beside the rows under way it has what sums them up.
 type builder struct {
-	f      *fsck
-	w      *badger.WriteBatch
-	aside  *bufio.Writer
-	counts map[Lane]*laneCounts
-	logged map[Lane]*[2]int64
-	days   map[uint16]*dayRow
-	kinds  map[uint16]uint8 // buckets that have rows
-	winner map[deliveryAt][]byte
-	at     int64 // relay time
-	wall   time.Time
+	f       *fsck
+	w       *badger.WriteBatch
+	aside   *bufio.Writer
+	counts  map[Lane]*laneCounts
+	logged  map[Lane]*[2]int64
+	outside map[Lane]*[2]int64 // of the log, and set aside or lost
+	days    map[uint16]*dayRow
+	kinds   map[uint16]uint8 // buckets that have rows
+	winner  map[deliveryAt][]byte
+	at      int64 // relay time
+	wall    time.Time
 
 	back        map[string]bool // deliveries, by id
 	putAside    int64
@@ -44,7 +46,7 @@ func (f *fsck) build(ctx context.Context, dir, aside string) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{f: f, w: db.NewWriteBatch(), counts: map[Lane]*laneCounts{}, logged: map[Lane]*[2]int64{}, days: map[uint16]*dayRow{}, kinds: map[uint16]uint8{},
+	b := &builder{f: f, w: db.NewWriteBatch(), counts: map[Lane]*laneCounts{}, logged: map[Lane]*[2]int64{}, outside: map[Lane]*[2]int64{}, days: map[uint16]*dayRow{}, kinds: map[uint16]uint8{},
 		winner: map[deliveryAt][]byte{}, back: map[string]bool{}, wall: time.Now()}
 	b.at = f.relayTime()
 	err = b.fill(ctx, aside)
@@ -181,7 +183,7 @@ func (b *builder) row(r rawdb.Row) error {
 		if w := b.winner[deliveryOf(r.Key)]; w != nil && string(w) != string(r.Key) {
 			return b.setAside(&r, "the delivery has a newer row")
 		}
-		b.loggedOf(laneAt(r.Key, 4))[r.Key[1]]++
+		pairOf(b.logged, laneAt(r.Key, 4))[r.Key[1]]++
 	case kindLine:
 		lane := laneAt(r.Key, 1)
 		if b.f.seen.lane(lane).broken {
@@ -195,7 +197,8 @@ func (b *builder) row(r rawdb.Row) error {
 		*b.day(binary.BigEndian.Uint16(r.Key[1:])) = row
 		return nil
 	case kindMeta:
-		if k := r.Key[1]; k == 'L' || k == 'J' || k == 'F' || k == 'w' && b.f.seen.lane(laneAt(r.Key, 2)).name == "" {
+		switch k := r.Key[1]; {
+		case k == 'L', k == 'J', k == 'F', k == 'R', k == 'n', k == 'w' && b.f.seen.lane(laneAt(r.Key, 2)).name == "":
 			return nil // made anew
 		}
 	case kindDue, kindLane, kindDummy:
@@ -230,8 +233,8 @@ func (b *builder) event(r *rawdb.Row) error {
 		}
 		l.lost.set(seq) // the same event may be in another bucket
 		if !f.seen.lostPending(l) || e.Payloads[nd.Format] == nil {
-			if f.wasDamaged || f.seen.lostPending(l) {
-				if err := b.lost(appendLaneSeq(nil, kindReady, nd.Lane, seq)); err != nil {
+			if !l.explained {
+				if err := b.lost(appendFinishedKey(nil, classFailed, dayOf(b.at), nd.Lane, seq)); err != nil {
 					return err
 				}
 			}
@@ -297,7 +300,7 @@ func (b *builder) fail(p pendingPlace, row *pendingRow) error {
 	h := finishedRow{format: row.format, ref: row.ref, attempts: row.attempts, accepted: row.accepted, finished: b.wall.UnixMilli(),
 		code: delivery.CodeDamaged, errText: "the stored payload is damaged: its record was lost"}
 	key := appendFinishedKey(nil, classFailed, dayOf(b.at), p.lane, p.seq)
-	b.loggedOf(p.lane)[classFailed]++
+	pairOf(b.logged, p.lane)[classFailed]++
 	return b.put(key, h.append(nil, key))
 }
 
@@ -310,13 +313,13 @@ func (b *builder) countsOf(lane Lane) *laneCounts {
 	return c
 }
 
-func (b *builder) loggedOf(lane Lane) *[2]int64 {
-	l := b.logged[lane]
-	if l == nil {
-		l = &[2]int64{}
-		b.logged[lane] = l
+func pairOf(m map[Lane]*[2]int64, lane Lane) *[2]int64 {
+	p := m[lane]
+	if p == nil {
+		p = &[2]int64{}
+		m[lane] = p
 	}
-	return l
+	return p
 }
 
 func (b *builder) day(day uint16) *dayRow {
@@ -335,6 +338,11 @@ func (b *builder) counted(key, val []byte) {
 	switch key[0] {
 	case kindEvent, kindFormer, kindFinished:
 		day, class = binary.BigEndian.Uint16(key[2:]), key[1]
+	case kindQuarantine:
+		if len(key) == 1+lenFinished && key[1] == kindFinished && key[2] <= classFailed {
+			pairOf(b.outside, laneAt(key, 5))[key[2]]++
+		}
+		return
 	case kindAttempt, kindRepeat, kindSenderID:
 		day = binary.BigEndian.Uint16(key[1:])
 	default:
@@ -365,8 +373,10 @@ func (b *builder) totals() error {
 	if c.led != nil {
 		led = *c.led
 	}
-	led.relayTime, led.lastSeq, led.deliveries = b.at, c.lastSeq(), 0
-	led.events = max(led.events, int64(led.lastSeq))
+	c.gaps = append(c.gaps, f.unnoted...)
+	last := c.lastSeq()
+	led.relayTime, led.lastSeq, led.deliveries = b.at, last, 0
+	led.events = int64(last - c.skipped())
 	led.groups = max(led.groups, int64(c.witness.groups))
 	led.quarantined += b.putAside
 	for lane := range b.counts {
@@ -375,16 +385,9 @@ func (b *builder) totals() error {
 	for _, lane := range c.sortedLanes() {
 		l := c.lanes[lane]
 		led.nextLane = max(led.nextLane, uint32(lane)+1)
-		if l.name == "" {
-			key := metaLaneKey(lane)
-			if err := b.put(key, appendPlain(nil, key, fmt.Sprintf("unknown.lane-%d", lane))); err != nil {
-				return err
-			}
-		}
-		counts := b.laneTotals(lane, l)
+		counts, removed := b.laneTotals(lane, l)
 		led.deliveries += counts.pending() + counts.success + counts.failed
-		key := laneKey(lane)
-		if err := b.put(key, counts.append(nil, key)); err != nil {
+		if err := b.laneRows(lane, l, counts, removed); err != nil {
 			return err
 		}
 	}
@@ -392,28 +395,66 @@ func (b *builder) totals() error {
 	if err := b.dayRows(); err != nil {
 		return err
 	}
-	key := metaLedgerKey()
-	if err := b.put(key, led.append(nil, key)); err != nil {
+	for _, g := range f.unnoted {
+		key := metaGapKey(g.next)
+		if err := b.put(key, appendDue(nil, key, int64(g.last))); err != nil {
+			return err
+		}
+	}
+	// What was acknowledged last may be lost without a trace: no id of it is given out again.
+	books := row{key: metaLedgerKey()}
+	books.val = led.append(nil, books.key)
+	if err := leap(&books, b.put); err != nil {
 		return err
 	}
-	key = metaFormatKey()
+	if err := b.put(books.key, books.val); err != nil {
+		return err
+	}
+	key := metaFormatKey()
 	return b.put(key, appendPlain(nil, key, fmt.Sprintf("%d %010x", formatNumber, f.store)))
 }
 
-// laneTotals counts what was accepted on, and is nowhere, as failed: the sum stays
-// what was accepted. Marks begin at the head: there are no deleted rows yet.
-func (b *builder) laneTotals(lane Lane, l *laneCensus) *laneCounts {
-	counts, logged := b.countsOf(lane), b.loggedOf(lane)
-	counts.success, counts.failed = logged[classDelivered], logged[classFailed]
+// laneRows writes name and counters of a lane.
+func (b *builder) laneRows(lane Lane, l *laneCensus, counts *laneCounts, removed int64) error {
+	key := metaLaneKey(lane)
+	if err := b.put(key, appendPlain(nil, key, cmp.Or(l.name, unknownLane(lane)))); err != nil {
+		return err
+	}
+	if removed > 0 {
+		key := metaRemovedKey(lane)
+		if err := b.put(key, appendDue(nil, key, removed)); err != nil {
+			return err
+		}
+	}
+	key = laneKey(lane)
+	return b.put(key, counts.append(nil, key))
+}
+
+// unknownLane is the name of a lane whose name is lost.
+func unknownLane(lane Lane) string { return fmt.Sprintf("unknown.lane-%d", lane) }
+
+// laneTotals counts what was accepted, and is nowhere, as failed: the sum stays
+// what was accepted. What of it has no name is in removed. Marks begin at the head: there
+// are no deleted rows yet.
+func (b *builder) laneTotals(lane Lane, l *laneCensus) (counts *laneCounts, removed int64) {
+	c := b.f.seen
+	counts, logged, outside := b.countsOf(lane), pairOf(b.logged, lane), pairOf(b.outside, lane)
+	success, failed := logged[classDelivered]+outside[classDelivered], logged[classFailed]+outside[classFailed]
+	counts.success, counts.failed = success, failed+l.removed
+	dropped := func(class uint8) bool { // by retention, so that not all is in the log
+		return !c.fromTheFirst() || c.goneFrom(bucketBit(kindFinished, class)) >= 0
+	}
 	if former := l.counts; former != nil {
 		accepted := former.pending() + former.success + former.failed
-		if !b.f.seen.fromTheFirst() || b.f.seen.goneFrom(bucketBit(kindFinished, classDelivered)) >= 0 {
-			counts.success = max(counts.success, former.success)
+		if dropped(classDelivered) {
+			counts.success = max(min(former.success, accepted-counts.pending()-counts.failed), success)
 		}
-		counts.success = max(min(counts.success, accepted-counts.pending()-counts.failed), logged[classDelivered])
 		counts.failed = max(counts.failed, accepted-counts.pending()-counts.success)
 	}
-	return counts
+	if dropped(classFailed) {
+		return counts, l.removed
+	}
+	return counts, counts.failed - failed
 }
 
 func (b *builder) dayRows() error {

@@ -55,9 +55,13 @@ type deliveryAt struct {
 // that is compared with another.
 type laneCensus struct {
 	name    string
+	helper  string      // as an event says
+	kept    bool        // the name is only in the second place
 	counts  *laneCounts // as its row says; nil = not there or not readable
 	found   laneCounts  // rows
 	logged  [2]int64    // finished, by class
+	aside   [2]int64    // finished and set aside before, by class
+	removed int64       // failed, and not in the log any more
 	wanted  bits        // its events say that there is one
 	pending bits
 	done    bits
@@ -69,8 +73,10 @@ type laneCensus struct {
 	lost    bits   // a repair has said so
 	dueSum  uint64 // of the due times in the index and in the rows; 0 when they agree
 	broken  bool   // its lines do not fit
-	first   struct{ ready, returning, following uint64 }
-	soonest int64
+	// explained says that whatever is nowhere was taken out of the log by an operator.
+	explained bool
+	first     struct{ ready, returning, following uint64 }
+	soonest   int64
 }
 
 // census is what all rows together say, in memory that does not grow with what is in
@@ -87,7 +93,11 @@ type census struct {
 	ownSeen  bits                             // the same by the index
 	lost     bits                             // events that a repair has said to be lost
 	twice    map[deliveryAt]bool              // in two places
+	gaps     []gap                            // numbers that no event has
 	last     uint64                           // highest sequence number that anything speaks of
+	doubtful bits                             // numbers that damaged rows speak of
+	doubted  []deliveryAt                     // deliveries likewise
+	suspects []Lane                           // whose lines may be broken, likewise
 	lastDay  uint16
 	bad      int64 // rows
 	setAside int64 // rows
@@ -101,7 +111,7 @@ type census struct {
 }
 
 func newCensus(store uint64) *census {
-	return &census{store: store, lanes: map[Lane]*laneCensus{}, events: map[payloadRef]*[numFormats]bits{}, known: bits{}, own: bits{}, ownSeen: bits{}, lost: bits{},
+	return &census{store: store, lanes: map[Lane]*laneCensus{}, events: map[payloadRef]*[numFormats]bits{}, known: bits{}, own: bits{}, ownSeen: bits{}, lost: bits{}, doubtful: bits{},
 		twice: map[deliveryAt]bool{}}
 }
 
@@ -210,7 +220,9 @@ func (c *census) countEvent(key, val []byte) {
 		c.own.set(seq)
 	}
 	for _, nd := range r.Deliveries {
-		c.lane(nd.Lane).wanted.set(seq)
+		l := c.lane(nd.Lane)
+		l.wanted.set(seq)
+		l.helper = r.Helper
 	}
 }
 
@@ -280,6 +292,11 @@ func (c *census) countMeta(key, val []byte) {
 	case 'n':
 		name, _ := decodePlain(key, val)
 		c.lane(laneAt(key, 2)).name = name
+	case 'R':
+		c.lane(laneAt(key, 2)).removed, _ = decodeDue(key, val)
+	case 'G':
+		last, _ := decodeDue(key, val)
+		c.gaps = append(c.gaps, gap{uint64(last), tail8(key)})
 	}
 }
 
@@ -290,15 +307,46 @@ const lostReason = "lost before a repair"
 func (f *fsck) countSetAside(key, val []byte) {
 	c := f.seen
 	c.setAside++
-	if reason, _, _, _ := decodeQuarantine(quarantineKey(key), val); reason != lostReason || !keyFits(key) {
+	if !keyFits(key) {
 		return
 	}
-	switch key[0] {
-	case kindEvent:
+	reason, _, _, _ := decodeQuarantine(quarantineKey(key), val)
+	switch {
+	case key[0] == kindEvent && reason == lostReason:
 		c.lost.set(tail8(key))
-	case kindReady:
-		c.lane(laneAt(key, 1)).lost.set(tail8(key))
+	case key[0] == kindFinished:
+		l := c.lane(laneAt(key, 4))
+		l.aside[key[1]]++
+		l.lost.set(tail8(key))
 	}
+}
+
+// doubt notes a delivery that a damaged row speaks of.
+func (c *census) doubt(lane Lane, seq uint64) {
+	c.doubtful.set(seq)
+	c.doubted = append(c.doubted, deliveryAt{lane, seq})
+}
+
+// believe takes over what damaged rows speak of and is not beyond what there can be: a
+// key that is damaged itself would make lanes and events that never were.
+func (c *census) believe() {
+	const most = 1 << 16 // events that only damaged rows know of
+	last := c.lastSeq()
+	for _, d := range c.doubted {
+		if l := c.lanes[d.lane]; l != nil && d.seq <= last+most {
+			l.wanted.set(d.seq)
+		}
+	}
+	for _, lane := range c.suspects {
+		if l := c.lanes[lane]; l != nil {
+			l.broken = true
+		}
+	}
+	c.doubtful.each(func(seq uint64) {
+		if seq <= last+most {
+			c.last = max(c.last, seq)
+		}
+	})
 }
 
 // countDamaged notes what the key of a damaged row says nevertheless.
@@ -310,17 +358,15 @@ func (f *fsck) countDamaged(key []byte) {
 	switch key[0] {
 	case kindReady, kindWaiting, kindReturning, kindFollowing:
 		lane, seq := laneAt(key, 1), tail8(key)
-		c.last = max(c.last, seq)
-		c.lane(lane).wanted.set(seq)
+		c.doubt(lane, seq)
 		if key[0] == kindFollowing {
-			c.lane(lane).broken = true
+			c.suspects = append(c.suspects, lane)
 		}
 	case kindEvent, kindFormer:
-		c.last = max(c.last, tail8(key))
+		c.doubtful.set(tail8(key))
 	case kindFinished:
-		c.last = max(c.last, tail8(key))
-		c.lane(laneAt(key, 4)).wanted.set(tail8(key))
+		c.doubt(laneAt(key, 4), tail8(key))
 	case kindLine:
-		c.lane(laneAt(key, 1)).broken = true
+		c.suspects = append(c.suspects, laneAt(key, 1))
 	}
 }

@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,6 +14,8 @@ import (
 func (f *fsck) compare(ctx context.Context) error {
 	c := f.seen
 	c.endLine()
+	f.nameLanes()
+	c.believe()
 	slices.SortFunc(c.days, func(a, b dayState) int { return int(a.day) - int(b.day) })
 	f.compareLedger()
 	missing := f.missingEvents()
@@ -29,6 +33,19 @@ func (f *fsck) compare(ctx context.Context) error {
 	}
 	f.missing = missing
 	return f.nameLost(ctx, missing)
+}
+
+// nameLanes takes over the names that the database has lost.
+func (f *fsck) nameLanes() {
+	names, err := readLaneNames(f.o.Dir, f.store)
+	if damage, ok := errors.AsType[*damageError](err); ok {
+		f.note("%s is not readable (%s); it is made anew when the daemon starts", lanesFile, damage.reason)
+	}
+	for lane, name := range names {
+		if l := f.seen.lane(lane); l.name == "" {
+			l.name, l.kept = name, true
+		}
+	}
 }
 
 // without counts what is in a and not in b.
@@ -71,10 +88,21 @@ func (f *fsck) compareLedger() {
 // lastSeq is the highest sequence number that was given out, as far as anything says.
 func (c *census) lastSeq() uint64 {
 	last := max(c.last, c.witness.lastSeq)
+	for _, g := range c.gaps {
+		last = max(last, g.next-1)
+	}
 	if c.led == nil {
 		return last
 	}
 	return max(last, c.led.lastSeq)
+}
+
+// skipped is how many numbers up to the last no event has.
+func (c *census) skipped() (n uint64) {
+	for _, g := range c.gaps {
+		n += g.next - g.last - 1
+	}
+	return n
 }
 
 // goneFrom is the last day of which retention has dropped one of the buckets, -1 when
@@ -104,34 +132,66 @@ func (c *census) firstOf(i int) uint64 {
 // fromTheFirst reports whether there are rows of all days since the store was made.
 func (c *census) fromTheFirst() bool { return len(c.days) > 0 && c.days[0].firstSeq <= 2 }
 
-// missingEvents finds gaps in the sequence that retention does not explain.
+// longestLoss is how many events in a row can be missing. What is longer is a gap that
+// a restore or a repair left, and whose note is lost: each is far longer (restoreGap).
+const longestLoss = 1 << 32
+
+// missingEvents finds gaps in the sequence that neither retention nor a note of a
+// restore explains.
 func (f *fsck) missingEvents() bits {
 	c, missing := f.seen, bits{}
-	from := c.firstOf(c.goneFrom(bucketBit(kindEvent, eventAccepted)))
-	var first, n uint64
-	flush := func() {
-		switch {
-		case n == 1:
-			f.problem("event", "its record is missing or damaged", "event "+f.eventID(first)+" was accepted")
-		case n > 1:
-			f.problem("event", fmt.Sprintf("%d records in a row are missing or damaged", n), fmt.Sprintf("events %s to %s were accepted", f.eventID(first), f.eventID(first+n-1)))
+	slices.SortFunc(c.gaps, func(a, b gap) int { return cmp.Compare(a.last, b.last) })
+	next := c.firstOf(c.goneFrom(bucketBit(kindEvent, eventAccepted)))
+	there := bits{}
+	for _, b := range [...]bits{c.known, c.lost} {
+		for page, words := range b {
+			if there[page] == nil {
+				there[page] = new([64]uint64)
+			}
+			for i, w := range words {
+				there[page][i] |= w
+			}
 		}
-		n = 0
 	}
-	for seq := from; seq <= c.lastSeq(); seq++ {
-		if c.known.has(seq) || c.lost.has(seq) {
-			flush()
+	there.each(func(seq uint64) {
+		if seq > next {
+			f.missingRun(missing, next, seq-1)
+		}
+		next = max(next, seq+1)
+	})
+	if last := c.lastSeq(); next <= last {
+		f.missingRun(missing, next, last)
+	}
+	return missing
+}
+
+// missingRun names the events of a run of numbers, but for those in a gap.
+func (f *fsck) missingRun(missing bits, from, to uint64) {
+	for _, g := range f.seen.gaps {
+		if g.last >= to || g.next <= from {
 			continue
 		}
-		if n == 0 {
-			first = seq
+		if g.last >= from {
+			f.missingRun(missing, from, g.last)
 		}
-		n++
+		if from = g.next; from > to {
+			return
+		}
+	}
+	switch n := to - from + 1; {
+	case n > longestLoss:
+		f.problem("event", fmt.Sprintf("no event has a number from %d to %d, and the note of the restore that left them out is missing", from, to), "")
+		f.unnoted = append(f.unnoted, gap{from - 1, to + 1})
+		return
+	case n == 1:
+		f.problem("event", "its record is missing or damaged", "event "+f.eventID(from)+" was accepted")
+	default:
+		f.problem("event", fmt.Sprintf("%d records in a row are missing or damaged", n), fmt.Sprintf("events %s to %s were accepted", f.eventID(from), f.eventID(to)))
+	}
+	for seq := from; seq <= to; seq++ {
 		missing.set(seq)
 		f.lostEvent(f.eventID(seq))
 	}
-	flush()
-	return missing
 }
 
 // missingIn lists the deliveries of a lane that an event speaks of and that are
@@ -154,8 +214,13 @@ func (c *census) lostPending(l *laneCensus) bool {
 func (f *fsck) compareLane(lane Lane, l *laneCensus) {
 	c := f.seen
 	name := fmt.Sprintf("counters of webhook %s (lane %d)", l.name, lane)
-	if l.name == "" {
-		f.problem(rowKind([]byte{kindMeta}), fmt.Sprintf("the name of lane %d is missing or damaged", lane), "which webhook its deliveries are for is not known")
+	switch missing := fmt.Sprintf("the name of lane %d is missing or damaged", lane); {
+	case l.kept:
+		f.problem(rowKind([]byte{kindMeta}), missing, "it is that of webhook "+l.name+", as "+lanesFile+" says")
+	case l.name == "" && l.helper != "":
+		f.problem(rowKind([]byte{kindMeta}), missing, "which webhook of helper "+l.helper+" its deliveries are for is not known")
+	case l.name == "":
+		f.problem(rowKind([]byte{kindMeta}), missing, "which webhook its deliveries are for is not known")
 	}
 	var none laneCounts
 	if l.counts == nil && l.found != none {
@@ -166,12 +231,15 @@ func (f *fsck) compareLane(lane Lane, l *laneCensus) {
 	}
 	f.compareIndexes(lane, l)
 	var n int64
+	c.missingIn(l, func(uint64) { n++ })
 	pending := c.lostPending(l)
-	explained := !pending && !f.damaged()
-	c.missingIn(l, func(seq uint64) {
-		if n++; explained {
-			return
+	if l.explained = !pending && (!f.damaged() || n <= l.removed); l.explained {
+		if n > 0 {
+			f.note("%d finished deliveries to %s are not in the log any more: an operator dropped them", n, l.name)
 		}
+		return
+	}
+	c.missingIn(l, func(seq uint64) {
 		f.lostDelivery(f.deliveryID(lane, seq))
 		what := "its row is missing; it may have been pending"
 		if !pending {
@@ -179,9 +247,6 @@ func (f *fsck) compareLane(lane Lane, l *laneCensus) {
 		}
 		f.problem("delivery", what, f.deliveryName(lane, seq))
 	})
-	if n > 0 && explained {
-		f.note("%d finished deliveries to %s are not in the log any more: an operator dropped them", n, l.name)
-	}
 }
 
 // damaged reports whether anything could not be read, so that rows may be missing.
@@ -202,8 +267,8 @@ func (f *fsck) compareCounts(name string, l *laneCensus) {
 		f.problem(name, "a mark is behind an unfinished delivery", "it would not be attempted")
 	}
 	// An operator removes failed deliveries from the log, but only retention those that succeeded.
-	if f.seen.fromTheFirst() && f.seen.goneFrom(bucketBit(kindFinished, classDelivered)) < 0 && a.success != l.logged[classDelivered] {
-		f.problem(name, fmt.Sprintf("say that %d succeeded; the log has %d", a.success, l.logged[classDelivered]), "")
+	if f.seen.fromTheFirst() && f.seen.goneFrom(bucketBit(kindFinished, classDelivered)) < 0 && a.success != l.logged[classDelivered]+l.aside[classDelivered] {
+		f.problem(name, fmt.Sprintf("say that %d succeeded; the log has %d, and %d were set aside", a.success, l.logged[classDelivered], l.aside[classDelivered]), "")
 	}
 }
 

@@ -96,9 +96,8 @@ type Store struct {
 	id   uint64
 	db   *badger.DB
 	blog *badgerLog
-	// witness and steady are of the one open: how far it came, and that it stays.
+	// witness says how far the store came.
 	witness witness
-	steady  *time.Timer
 	lock    *os.File
 	clock   *relayClock
 	guard   *guard
@@ -178,7 +177,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.steady = time.AfterFunc(steadyAfter, func() { endWell(o.Dir) })
 	go s.commitLoop()
 	go s.expireLoop()
 	go s.residencyLoop()
@@ -253,7 +251,8 @@ func open(o Options) (s *Store, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
-	if err := s.openWitness(); err != nil {
+	if err := firstError(s.openLaneNames(), s.openWitness()); err != nil {
+		s.witness.Close()
 		return nil, err
 	}
 	undo = append(undo, &s.witness)
@@ -301,7 +300,7 @@ func (s *Store) initialise(m *marker) error {
 	if m.Initialised {
 		return s.raiseFormat(m, want)
 	}
-	if err := firstError(s.makeJournal(), forgetWitness(s.opts.Dir)); err != nil {
+	if err := firstError(s.makeJournal(), forgetFormer(s.opts.Dir)); err != nil {
 		return err
 	}
 	failpoint.Here("create.journal")

@@ -230,11 +230,9 @@ func (r *restorer) begin(m *marker) error {
 			return fmt.Errorf("remove what an earlier restore left: %w", err)
 		}
 	}
-	// They speak of the store that was here before.
-	if err := forgetWitness(r.Dir); err != nil {
+	if err := forgetFormer(r.Dir); err != nil {
 		return err
 	}
-	endWell(r.Dir)
 	return makeDir(filepath.Join(r.Dir, restoreDir, dbDir))
 }
 

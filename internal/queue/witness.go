@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+
+	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 )
 
 // witnessFile says, outside the database, how far it had come.
@@ -41,10 +43,13 @@ func readWitness(dir string) (p progressOf, damaged bool) {
 	return progressOf{binary.BigEndian.Uint64(text), binary.BigEndian.Uint64(text[8:])}, false
 }
 
-// forgetWitness is for a store that is made anew, in which nothing was accepted.
-func forgetWitness(dir string) error {
-	if err := os.Remove(filepath.Join(dir, witnessFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("forget how far a former queue had come: %w", err)
+// forgetFormer is for a store that is made anew, in which nothing was accepted: what
+// speaks of a former one must not be compared with it.
+func forgetFormer(dir string) error {
+	for _, name := range []string{witnessFile, lanesFile, startsFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("forget how far a former queue had come: %w", err)
+		}
 	}
 	return nil
 }
@@ -74,6 +79,11 @@ func (s *Store) openWitness() error {
 	}
 	s.witness.f = f
 	return s.witness.note(&s.led)
+}
+
+// noteProgress says how far the store has come, after each group.
+func (s *Store) noteProgress() error {
+	return failpoint.Call("commit.witness", func() error { return s.witness.note(&s.led) })
 }
 
 // note says that a group is durable.
