@@ -1,10 +1,14 @@
 package queue
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 )
@@ -35,8 +39,9 @@ func FuzzStateFiles(f *testing.F) {
 func TestTheNamesOfLanesAreKeptASecondTime(t *testing.T) {
 	h := newHarness(t)
 	h.lane("x.a", "x.b")
+	number := h.id
 	names := func() map[Lane]string {
-		got, err := readLaneNames(h.opts.Dir, h.id)
+		got, err := readLaneNames(h.opts.Dir, number)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +59,7 @@ func TestTheNamesOfLanesAreKeptASecondTime(t *testing.T) {
 	for i := range text {
 		bad := append([]byte{}, text...)
 		bad[i] ^= 1
-		if _, err := decodeLaneNames(bad, h.id); err == nil {
+		if _, err := decodeLaneNames(bad, number); err == nil {
 			t.Errorf("a flip at %d was not noticed", i)
 		}
 	}
@@ -124,4 +129,19 @@ func TestAnAuditOfARepairedStoreAddsUp(t *testing.T) {
 	}
 	h.close()
 	inspect(t, h.opts.Dir, false).mustBeSound(t)
+}
+
+// The database panics on a damaged block that it reads. That is a storage error like any
+// other, and the start after it verifies the tables.
+func TestAPanicOfAReaderStopsTheStore(t *testing.T) {
+	h := newHarness(t)
+	h.lane("x.a")
+	err := h.view(func(*badger.Txn) ([]damaged, error) { panic("a block is damaged") })
+	if !errors.Is(err, ErrStopped) || !strings.Contains(err.Error(), "a block is damaged") {
+		t.Errorf("got %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(h.opts.Dir, startsFile))
+	if err != nil || string(text) != "2\n" {
+		t.Errorf("%q, %v", text, err)
+	}
 }

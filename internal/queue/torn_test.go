@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
 // tornList is the one of tornFiles that is damage when there is a stray table as well.
@@ -154,9 +156,8 @@ func TestTornAndEmptyFilesAreNoDamage(t *testing.T) {
 		try("all", 1, all...)
 		try("list", 2, tornList)
 	}
-	t.Attr("cases", strconv.Itoa(each))
-	t.Attr("acked", strconv.Itoa(each*len(b.acked)))
-	t.Attr("lost", "0")
+	testhost.Cases(t, each)
+	testhost.Account(t, each*len(b.acked), 0) // one that is lost fails the test
 }
 
 // The control: what a repair names as lost is lost, and an account that does not know

@@ -51,7 +51,7 @@ func aManifest() []byte {
 }
 
 func TestABlockIsReadAndFoundWithoutItsIndex(t *testing.T) {
-	rows, err := parseBlock(aBlock())
+	rows, err := parseBlock(aBlock(), false)
 	if err != nil || len(rows) != 2 || string(keyOf(rows[0].key)) != "first" || string(keyOf(rows[1].key)) != "five"[:2]+"ve" {
 		t.Fatalf("%q, %v", rows, err)
 	}
@@ -62,7 +62,7 @@ func TestABlockIsReadAndFoundWithoutItsIndex(t *testing.T) {
 	for i := range aBlock() {
 		bad := aBlock()
 		bad[i] ^= 1
-		if _, err := parseBlock(bad); err == nil {
+		if _, err := parseBlock(bad, false); err == nil {
 			t.Errorf("a flip at %d was not noticed", i)
 		}
 	}
@@ -72,7 +72,7 @@ func FuzzBlock(f *testing.F) {
 	f.Add(aBlock())
 	f.Add(aBlock()[:20])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rows, err := parseBlock(data)
+		rows, err := parseBlock(data, false)
 		if err == nil && len(rows) > len(data) {
 			t.Error("more rows than bytes")
 		}
@@ -84,7 +84,7 @@ func FuzzBlock(f *testing.F) {
 		}
 		// The same behind a checksum that is right.
 		sum := sumOf(data)
-		_, _ = parseBlock(binary.BigEndian.AppendUint32(append(data[:len(data):len(data)], sum...), uint32(len(sum))))
+		_, _ = parseBlock(binary.BigEndian.AppendUint32(append(data[:len(data):len(data)], sum...), uint32(len(sum))), false)
 	})
 }
 
@@ -136,10 +136,11 @@ func TestAListNamesTablesAndSaysWhereItEnds(t *testing.T) {
 		text []byte
 		want string
 	}{
-		"whole":   {aManifest(), "000007.sst"}, // named, and not there
-		"cut":     {aManifest()[:18], manifestFile},
-		"flipped": {append(aManifest()[:19], 0xff), manifestFile},
-		"empty":   {nil, manifestFile},
+		"whole":                    {aManifest(), "000007.sst"}, // named, and not there
+		"cut":                      {aManifest()[:18], manifestFile},
+		"flipped":                  {append(aManifest()[:19], 0xff), manifestFile},
+		"empty":                    {nil, manifestFile},
+		"a record longer than all": {append(aManifest()[:8], 0, 1, 0, 0, 0, 0, 0, 0), manifestFile},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile(path, c.text, 0o600); err != nil {
