@@ -93,6 +93,9 @@ func Fsck(ctx context.Context, o FsckOptions) (*FsckReport, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	if err := syncAs(o.Dir, lock.Name()); err != nil { // it may have been missing
+		return nil, fmt.Errorf("lock queue: %w", err)
+	}
 	if err := finishSwap(o.Dir); err != nil {
 		return nil, err
 	}
@@ -110,18 +113,18 @@ func Fsck(ctx context.Context, o FsckOptions) (*FsckReport, error) {
 
 // fsck is a check under way.
 type fsck struct {
-	o          FsckOptions
-	report     *FsckReport
-	seen       *census
-	store      uint64
-	format     int
-	marker     *marker // nil = not readable
-	raw        *rawdb.DB
-	over       overlay
-	read       int64 // bytes
-	wasDamaged bool
-	missing    bits  // events
-	unnoted    []gap // numbers that no event has, and no row says so
+	o       FsckOptions
+	report  *FsckReport
+	seen    *census
+	store   uint64
+	format  int
+	marker  *marker // nil = not readable
+	raw     *rawdb.DB
+	over    overlay
+	read    int64 // bytes
+	holes   bool  // rows may be missing that no file is known to have had
+	missing bits  // events
+	unnoted []gap // numbers that no event has, and no row says so
 }
 
 func newFsck(o FsckOptions) *fsck {
@@ -194,7 +197,6 @@ func (f *fsck) check(ctx context.Context) error {
 		}
 		f.problem(filepath.Join(dbDir, p.File), p.What, between(f.store, p.From, p.To))
 	}
-	f.wasDamaged = f.damaged()
 	return f.compare(ctx)
 }
 

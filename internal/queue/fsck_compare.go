@@ -61,13 +61,16 @@ func without(a, b bits) (n int64) {
 func (f *fsck) compareLedger() {
 	c := f.seen
 	if c.led == nil {
+		f.holes = true
 		f.problem(rowKind([]byte{kindMeta}), "is missing or damaged", "the daemon cannot open the store")
 		return
 	}
 	if c.last > c.led.lastSeq {
+		f.holes = true
 		f.problem(rowKind([]byte{kindMeta}), fmt.Sprintf("is older than the rows: it ends with event %s, and there is %s", f.eventID(c.led.lastSeq), f.eventID(c.last)), "")
 	}
 	if have := uint64(c.led.groups); have < c.witness.groups {
+		f.holes = true
 		f.problem(dbDir, fmt.Sprintf("is of an earlier moment than what was acknowledged: the last %d groups are missing", c.witness.groups-have),
 			"outcomes of that time are lost; events are named below")
 	}
@@ -251,7 +254,7 @@ func (f *fsck) compareLane(lane Lane, l *laneCensus) {
 
 // damaged reports whether anything could not be read, so that rows may be missing.
 func (f *fsck) damaged() bool {
-	return f.seen.bad > 0 || slices.ContainsFunc(f.raw.Problems(), func(p rawdb.Problem) bool { return !p.Torn })
+	return f.holes || f.seen.bad > 0 || slices.ContainsFunc(f.raw.Problems(), func(p rawdb.Problem) bool { return !p.Torn })
 }
 
 func (f *fsck) compareCounts(name string, l *laneCensus) {

@@ -45,7 +45,7 @@ func (f *fsck) repair(ctx context.Context) error {
 	if err := f.writeReport(aside); err != nil {
 		return err
 	}
-	if err := syncTree(building); err != nil {
+	if err := syncAs(f.o.Dir, building); err != nil {
 		return fmt.Errorf("make the repaired queue durable: %w", err)
 	}
 	f.o.crash("durable")
@@ -109,7 +109,7 @@ func (f *fsck) writeReport(aside string) error {
 		err = os.WriteFile(filepath.Join(aside, "report.json"), append(text, '\n'), 0o600)
 	}
 	if err == nil {
-		err = syncTree(aside)
+		err = syncAs(f.o.Dir, aside)
 	}
 	if err != nil {
 		return fmt.Errorf("write the report of the repair: %w", err)

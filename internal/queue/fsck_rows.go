@@ -34,6 +34,7 @@ func (f *fsck) readJournal(ctx context.Context) error {
 		return err
 	}
 	if damage != "" {
+		f.holes = true
 		f.problem(journalFile, damage, "")
 	}
 	applied, err := f.journalMark(ctx)
@@ -46,6 +47,7 @@ func (f *fsck) readJournal(ctx context.Context) error {
 			continue
 		}
 		if r.Number > next {
+			f.holes = true
 			f.problem(journalFile, fmt.Sprintf("records %d to %d are missing or damaged", next, r.Number-1), "")
 		}
 		next = r.Number + 1

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/peanutsapp/peanuts-relay/internal/queue/journal"
@@ -68,30 +67,4 @@ func swapIn(dir, repaired, aside string) error {
 func there(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// syncTree makes a directory of files durable.
-func syncTree(dir string) error {
-	var dirs []string
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if e.IsDir() {
-			dirs = append(dirs, path)
-			return nil
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return f.Sync()
-	})
-	for _, d := range slices.Backward(dirs) {
-		if err == nil {
-			err = journal.SyncDir(d)
-		}
-	}
-	return err
 }

@@ -2,7 +2,9 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -32,12 +34,22 @@ func (r *FsckReport) mustBeSound(t *testing.T) {
 	}
 }
 
-// The rows that are read from the files are those that the database has.
+// The rows that are read from the files are those that the database has, also when values
+// were moved because the garbage beside them was collected.
 func TestFilesAreReadAsTheDatabaseReadsThem(t *testing.T) {
-	dir := t.TempDir() + "/q"
-	killOnce(t, testhost.Chance(t), dir, crashState, map[uint64]string{})
-	killOnce(t, testhost.Chance(t), dir, crashState, map[uint64]string{})
-	raw, err := rawdb.Open(filepath.Join(dir, dbDir), nil)
+	for _, mode := range []string{crashState, crashChurn} {
+		t.Run("mode="+mode, func(t *testing.T) {
+			dir := t.TempDir() + "/q"
+			killOnce(t, testhost.Chance(t), dir, mode, map[uint64]string{})
+			killOnce(t, testhost.Chance(t), dir, mode, map[uint64]string{})
+			sameRows(t, filepath.Join(dir, dbDir))
+		})
+	}
+}
+
+func sameRows(t *testing.T, dir string) {
+	t.Helper()
+	raw, err := rawdb.Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +66,7 @@ func TestFilesAreReadAsTheDatabaseReadsThem(t *testing.T) {
 	for _, p := range raw.Problems() {
 		t.Errorf("%+v", p)
 	}
-	db, _, err := openBadger(filepath.Join(dir, dbDir), Options{}.withDefaults().Logger, true)
+	db, _, err := openBadger(dir, Options{}.withDefaults().Logger, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,5 +159,35 @@ func TestARepairedStoreHasEverythingThatCouldBeRead(t *testing.T) {
 	h.sound()
 	if after := fmt.Sprint(h.states(lanes[0]), h.states(lanes[1]), h.Stats().Deliveries); after != before {
 		t.Errorf("it had %s and has %s", before, after)
+	}
+}
+
+// A repair is often made as root, for a daemon that runs as somebody else.
+func TestARepairAsRootLeavesTheFilesToTheOwnerOfTheQueue(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("files can be given away by root only")
+	}
+	b := newSmallBase(t)
+	const nobody = 65534
+	for _, name := range []string{"", formatFile} {
+		if err := os.Chown(filepath.Join(b.dir, name), nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Remove(filepath.Join(b.dir, lockFile)), os.Remove(filepath.Join(b.dir, dbDir, manifestFile))); err != nil {
+		t.Fatal(err)
+	}
+	r := inspect(t, b.dir, true)
+	if !r.Repaired {
+		t.Fatalf("%+v", r)
+	}
+	for _, name := range []string{lockFile, formatFile, journalFile, dbDir, filepath.Join(dbDir, manifestFile), filepath.Base(r.Quarantine), filepath.Join(filepath.Base(r.Quarantine), "report.json")} {
+		info, err := os.Stat(filepath.Join(b.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid, gid := owner(info); uid != nobody || gid != nobody {
+			t.Errorf("%s belongs to %d:%d", name, uid, gid)
+		}
 	}
 }

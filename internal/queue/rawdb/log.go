@@ -82,6 +82,7 @@ func openMemtable(d *DB, path string) (*memtable, error) {
 		d.report(Problem{File: filepath.Base(path), What: fmt.Sprintf("bytes %d to %d cannot be read, others follow", end, next)})
 		at = next
 	}
+	slices.Reverse(m.rows) // of equal ones the last counts
 	slices.SortStableFunc(m.rows, func(a, b row) int { return compare(a.key, a.version, b.key, b.version) })
 	return m, nil
 }
@@ -163,31 +164,36 @@ func decodePointer(b []byte) (p pointer, ok bool) {
 	return pointer{binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])}, true
 }
 
-// resolve reads a value from the value log. why says what is wrong, "" = nothing.
-func (d *DB) resolve(r *row) (value []byte, why string, err error) {
+// unresolved says why a value cannot be read from the value log.
+type unresolved struct {
+	why     string // of the row
+	problem Problem
+}
+
+// resolve reads a value from the value log.
+func (d *DB) resolve(r *row) (value []byte, wrong *unresolved, err error) {
 	p, ok := decodePointer(r.value)
 	if !ok {
-		return nil, "it does not say where its value is", nil
+		return nil, &unresolved{why: "it does not say where its value is"}, nil
 	}
 	name := fmt.Sprintf("%06d.vlog", p.file)
 	f := d.vlogs[p.file]
 	if f == nil {
-		d.report(Problem{File: name, What: "is missing; the values that it had are lost"})
-		return nil, "its value was in " + name + ", which is missing", nil
+		return nil, &unresolved{"its value was in " + name + ", which is missing", Problem{File: name, What: "is missing; the values that it had are lost"}}, nil
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, "", fmt.Errorf("read value log: %w", err)
+		return nil, nil, fmt.Errorf("read value log: %w", err)
 	}
 	raw, err := readFull(f, int64(p.at), int64(p.length), info.Size())
 	if err == nil {
 		e, ok := parseEntry(raw)
 		if (ok || d.Trusting && e.length > 0) && bytes.Equal(keyOf(e.key), r.key) {
-			return e.value, "", nil
+			return e.value, nil, nil
 		}
 	} else if _, damaged := err.(*damage); !damaged {
-		return nil, "", err
+		return nil, nil, err
 	}
-	d.report(Problem{File: name, What: fmt.Sprintf("bytes %d to %d cannot be read", p.at, uint64(p.at)+uint64(p.length)), From: r.key, To: r.key})
-	return nil, fmt.Sprintf("its value in %s, at byte %d, cannot be read", name, p.at), nil
+	return nil, &unresolved{fmt.Sprintf("its value in %s, at byte %d, cannot be read", name, p.at),
+		Problem{File: name, What: fmt.Sprintf("bytes %d to %d cannot be read", p.at, uint64(p.at)+uint64(p.length)), From: r.key, To: r.key}}, nil
 }

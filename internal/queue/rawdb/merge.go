@@ -131,34 +131,62 @@ func (d *DB) Rows(ctx context.Context, prefix []byte, f func(Row) error) error {
 	if err != nil {
 		return err
 	}
-	var last []byte
+	var same []row // the newest version of a row, once or more
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		r, err := m.next()
-		if err != nil || r.key == nil || !bytes.HasPrefix(r.key, prefix) && bytes.Compare(r.key, prefix) > 0 {
+		if err != nil {
 			return err
 		}
-		if last != nil && bytes.Equal(r.key, last) {
-			continue // an older version
+		over := r.key == nil || !bytes.HasPrefix(r.key, prefix) && bytes.Compare(r.key, prefix) > 0
+		if len(same) > 0 && (over || !bytes.Equal(r.key, same[0].key)) {
+			if err := d.emit(same, prefix, f); err != nil {
+				return err
+			}
+			same = same[:0]
 		}
-		last = r.key
-		if err := d.emit(&r, prefix, f); err != nil {
-			return err
+		switch {
+		case over:
+			return nil
+		case len(same) == 0 || r.version == same[0].version:
+			same = append(same, r)
 		}
 	}
 }
 
-func (d *DB) emit(r *row, prefix []byte, f func(Row) error) error {
+// emit hands on a row. It can be there more than once: when garbage of the value log is
+// collected, what is still needed is written again with the version that it had, and
+// older files go on saying where it was.
+func (d *DB) emit(same []row, prefix []byte, f func(Row) error) error {
+	r := &same[0]
 	if r.meta&bitDelete != 0 || !bytes.HasPrefix(r.key, prefix) || bytes.HasPrefix(r.key, []byte("!badger!")) {
 		return nil
 	}
 	out := Row{Key: r.key, Value: r.value, Version: r.version}
-	if r.meta&bitPointer != 0 {
-		var err error
-		if out.Value, out.Damage, err = d.resolve(r); err != nil {
+	var first *unresolved
+	for i := range same {
+		if same[i].meta&bitPointer == 0 {
+			out.Value, first = same[i].value, nil
+			break
+		}
+		value, wrong, err := d.resolve(&same[i])
+		if err != nil {
 			return err
+		}
+		if wrong == nil {
+			out.Value, first = value, nil
+			break
+		}
+		if first == nil {
+			first = wrong
+		}
+	}
+	if first != nil {
+		out.Value, out.Damage = nil, first.why
+		if first.problem.File != "" {
+			d.report(first.problem)
 		}
 	}
 	return f(out)

@@ -195,7 +195,7 @@ func (d *DB) readManifest() (listed map[uint64]bool, whole bool, torn int, err e
 		return nil, false, 0, fmt.Errorf("read the list of tables: %w", err)
 	}
 	whole = true
-	if len(text) < 8 || string(text[:4]) != "Bdgr" {
+	if len(text) < 8 || string(text[:8]) != "Bdgr\x00\x00\x00\x08" { // and its version
 		bad("is no list of tables")
 		return listed, whole, 0, nil
 	}

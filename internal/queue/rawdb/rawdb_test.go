@@ -140,6 +140,7 @@ func TestAListNamesTablesAndSaysWhereItEnds(t *testing.T) {
 		"cut":                      {aManifest()[:18], manifestFile},
 		"flipped":                  {append(aManifest()[:19], 0xff), manifestFile},
 		"empty":                    {nil, manifestFile},
+		"other version":            {append(aManifest()[:7], append([]byte{9}, aManifest()[8:]...)...), manifestFile},
 		"a record longer than all": {append(aManifest()[:8], 0, 1, 0, 0, 0, 0, 0, 0), manifestFile},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,6 +154,34 @@ func TestAListNamesTablesAndSaysWhereItEnds(t *testing.T) {
 			defer d.Close()
 			if ps := d.Problems(); len(ps) != 1 || ps[0].File != c.want {
 				t.Errorf("%+v", ps)
+			}
+		})
+	}
+}
+
+// Collecting garbage writes a value again under the version that it had. The place that
+// older files name is gone then, and that is no damage.
+func TestARowThatIsThereTwiceIsReadFromWhereItCanBe(t *testing.T) {
+	gone := row{key: []byte("k"), version: 7, meta: bitPointer, value: []byte{1, 0, 0, 0, 9, 0, 0, 0, 20, 0, 0, 0}}
+	moved := row{key: []byte("k"), version: 7, value: []byte("v")}
+	for name, c := range map[string]struct {
+		rows     []row
+		want     string
+		problems int
+	}{
+		"moved": {[]row{gone, moved}, "v", 0},
+		"gone":  {[]row{gone, gone}, "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &DB{seen: map[string]bool{}}
+			err := d.emit(c.rows, nil, func(r Row) error {
+				if string(r.Value) != c.want || (r.Damage != "") != (c.problems > 0) {
+					t.Errorf("%+v", r)
+				}
+				return nil
+			})
+			if err != nil || len(d.Problems()) != c.problems {
+				t.Errorf("%+v, %v", d.Problems(), err)
 			}
 		})
 	}
