@@ -216,10 +216,7 @@ func (b *builder) event(r *rawdb.Row) error {
 		return err
 	}
 	ref := payloadRef{r.Key[1], binary.BigEndian.Uint16(r.Key[2:])}
-	if ref.class != eventAccepted && ref.class != formerAccepted {
-		return nil
-	}
-	if ownID && !f.seen.ownSeen.has(seq) {
+	if accepted := ref.class == eventAccepted || ref.class == formerAccepted; accepted && ownID && !f.seen.ownSeen.has(seq) {
 		key := appendSenderIDKey(nil, ref.day, hashParts(e.ID), seq)
 		if err := b.put(key, appendPlain(nil, key, "")); err != nil {
 			return err

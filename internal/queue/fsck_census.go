@@ -213,10 +213,7 @@ func (c *census) countEvent(key, val []byte) {
 			has[format].set(seq)
 		}
 	}
-	if ref.class != eventAccepted && ref.class != formerAccepted {
-		return
-	}
-	if ownID {
+	if ownID && (ref.class == eventAccepted || ref.class == formerAccepted) {
 		c.own.set(seq)
 	}
 	for _, nd := range r.Deliveries {

@@ -18,6 +18,7 @@ func (f *fsck) compare(ctx context.Context) error {
 	c.believe()
 	slices.SortFunc(c.days, func(a, b dayState) int { return int(a.day) - int(b.day) })
 	f.compareLedger()
+	f.noteRetiring()
 	missing := f.missingEvents()
 	for _, lane := range c.sortedLanes() {
 		f.compareLane(lane, c.lanes[lane])
@@ -120,6 +121,34 @@ func (c *census) goneFrom(mask uint8) (day int) {
 	return day
 }
 
+// noteRetiring looks for a drop of old history that a crash interrupted: it takes rows
+// away a part at a time, and notes that afterwards. Without any sign of damage that is
+// what is missing of days before the last.
+func (f *fsck) noteRetiring() {
+	c := f.seen
+	if f.damaged() || len(c.days) < 2 {
+		return
+	}
+	today := c.days[len(c.days)-1].firstSeq
+	under := false
+	c.missingRuns(func(from, _ uint64) { under = under || from < today })
+	for _, l := range c.lanes {
+		under = under || l.counts != nil && c.allDelivered() && l.counts.success > l.logged[classDelivered]+l.aside[classDelivered]
+	}
+	if !under {
+		return
+	}
+	f.note("old history was being dropped when the daemon ended; that goes on when it starts")
+	for i := range c.days[:len(c.days)-1] {
+		c.days[i].gone |= bucketBit(kindEvent, eventAccepted) | bucketBit(kindFinished, classDelivered) | bucketBit(kindFinished, classFailed)
+	}
+}
+
+// allDelivered reports whether the log has everything that was ever delivered.
+func (c *census) allDelivered() bool {
+	return c.fromTheFirst() && c.goneFrom(bucketBit(kindFinished, classDelivered)) < 0
+}
+
 // firstOf is the lowest sequence number of the days behind the i-th. A day can note
 // one more than the number of its first event, so that one is left out.
 func (c *census) firstOf(i int) uint64 {
@@ -139,10 +168,31 @@ func (c *census) fromTheFirst() bool { return len(c.days) > 0 && c.days[0].first
 // a restore or a repair left, and whose note is lost: each is far longer (restoreGap).
 const longestLoss = 1 << 32
 
-// missingEvents finds gaps in the sequence that neither retention nor a note of a
-// restore explains.
+// missingEvents names the events that are missing.
 func (f *fsck) missingEvents() bits {
-	c, missing := f.seen, bits{}
+	missing := bits{}
+	f.seen.missingRuns(func(from, to uint64) {
+		switch n := to - from + 1; {
+		case n > longestLoss:
+			f.problem("event", fmt.Sprintf("no event has a number from %d to %d, and the note of the restore that left them out is missing", from, to), "")
+			f.unnoted = append(f.unnoted, gap{from - 1, to + 1})
+			return
+		case n == 1:
+			f.problem("event", "its record is missing or damaged", "event "+f.eventID(from)+" was accepted")
+		default:
+			f.problem("event", fmt.Sprintf("%d records in a row are missing or damaged", n), fmt.Sprintf("events %s to %s were accepted", f.eventID(from), f.eventID(to)))
+		}
+		for seq := from; seq <= to; seq++ {
+			missing.set(seq)
+			f.lostEvent(f.eventID(seq))
+		}
+	})
+	return missing
+}
+
+// missingRuns finds the numbers without an event that neither retention nor a note of a
+// restore explains.
+func (c *census) missingRuns(each func(from, to uint64)) {
 	slices.SortFunc(c.gaps, func(a, b gap) int { return cmp.Compare(a.last, b.last) })
 	next := c.firstOf(c.goneFrom(bucketBit(kindEvent, eventAccepted)))
 	there := bits{}
@@ -158,43 +208,29 @@ func (f *fsck) missingEvents() bits {
 	}
 	there.each(func(seq uint64) {
 		if seq > next {
-			f.missingRun(missing, next, seq-1)
+			c.missingRun(next, seq-1, each)
 		}
 		next = max(next, seq+1)
 	})
 	if last := c.lastSeq(); next <= last {
-		f.missingRun(missing, next, last)
+		c.missingRun(next, last, each)
 	}
-	return missing
 }
 
-// missingRun names the events of a run of numbers, but for those in a gap.
-func (f *fsck) missingRun(missing bits, from, to uint64) {
-	for _, g := range f.seen.gaps {
+// missingRun leaves out the numbers that are in a gap.
+func (c *census) missingRun(from, to uint64, each func(from, to uint64)) {
+	for _, g := range c.gaps {
 		if g.last >= to || g.next <= from {
 			continue
 		}
 		if g.last >= from {
-			f.missingRun(missing, from, g.last)
+			each(from, g.last)
 		}
 		if from = g.next; from > to {
 			return
 		}
 	}
-	switch n := to - from + 1; {
-	case n > longestLoss:
-		f.problem("event", fmt.Sprintf("no event has a number from %d to %d, and the note of the restore that left them out is missing", from, to), "")
-		f.unnoted = append(f.unnoted, gap{from - 1, to + 1})
-		return
-	case n == 1:
-		f.problem("event", "its record is missing or damaged", "event "+f.eventID(from)+" was accepted")
-	default:
-		f.problem("event", fmt.Sprintf("%d records in a row are missing or damaged", n), fmt.Sprintf("events %s to %s were accepted", f.eventID(from), f.eventID(to)))
-	}
-	for seq := from; seq <= to; seq++ {
-		missing.set(seq)
-		f.lostEvent(f.eventID(seq))
-	}
+	each(from, to)
 }
 
 // missingIn lists the deliveries of a lane that an event speaks of and that are
@@ -270,7 +306,7 @@ func (f *fsck) compareCounts(name string, l *laneCensus) {
 		f.problem(name, "a mark is behind an unfinished delivery", "it would not be attempted")
 	}
 	// An operator removes failed deliveries from the log, but only retention those that succeeded.
-	if f.seen.fromTheFirst() && f.seen.goneFrom(bucketBit(kindFinished, classDelivered)) < 0 && a.success != l.logged[classDelivered]+l.aside[classDelivered] {
+	if f.seen.allDelivered() && a.success != l.logged[classDelivered]+l.aside[classDelivered] {
 		f.problem(name, fmt.Sprintf("say that %d succeeded; the log has %d, and %d were set aside", a.success, l.logged[classDelivered], l.aside[classDelivered]), "")
 	}
 }
