@@ -87,6 +87,7 @@ func sameRows(t *testing.T, dir string) {
 func TestAHealthyStoreHasNoProblems(t *testing.T) {
 	for _, mode := range []string{"", crashChurn, crashLeave, crashState, crashOrder} {
 		t.Run("mode="+mode, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir() + "/q"
 			for range 2 {
 				killOnce(t, testhost.Chance(t), dir, mode, map[uint64]string{})

@@ -196,6 +196,7 @@ func TestAnInterruptedRepairLeavesTheOldOrTheNew(t *testing.T) {
 	b := newSmallBase(t)
 	for _, step := range []string{"built", "durable", "decided", "decided 1", "decided 2", "decided 3", "decided 4", "decided 5"} {
 		t.Run(step, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir() + "/q"
 			b.copyTo(t, dir)
 			if err := os.WriteFile(filepath.Join(dir, formatFile), []byte("no format"), 0o600); err != nil {
