@@ -12,7 +12,7 @@ import (
 // readers get what nobody wrote.
 
 func sumOf(data []byte) []byte {
-	sum := []byte{1<<3 | 0, 0, 2<<3 | 0}
+	sum := []byte{1 << 3, 0, 2 << 3}
 	return binary.AppendUvarint(sum, uint64(crc32.Checksum(data, castagnoli())))
 }
 
