@@ -59,7 +59,7 @@ const (
 	pluginTime = 15 * time.Second
 	// StopLimit is how long a stop may take, all its steps together. A service manager has
 	// to wait longer (TimeoutStopSec=).
-	StopLimit = closeTime + drainTime + pluginTime + closeTime + closeTime
+	StopLimit = closeTime + drainTime + pluginTime + 3*closeTime
 	// hasteTime bounds a step once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second

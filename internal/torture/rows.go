@@ -116,8 +116,13 @@ func crashes() []row {
 				fixed("./internal/config/watch", "TestWithoutInotifyTheFilesArePolled|TestAnOverflowOfTheKernelsQueueIsMadeUpFor"),
 			},
 			controls: []part{fixed("./internal/pluginhost/process", "TestSIGKILLByAPersonIsNotTakenForLackOfMemory")}},
-		{number: 10, fault: "the daemon hangs", required: "the watchdog of systemd restarts it",
-			absent: "the daemon has no watchdog of systemd"},
+		{number: 10, fault: "the daemon hangs: stopped, deadlock", required: "the watchdog of systemd restarts it, 0 lost",
+			parts: []part{
+				scaled("./daemon", "TestAHangEndsInARestartByTheWatchdog", "DAEMON_HANGS", 1),
+				fixed("./daemon", "TestADiskThatDoesNotAnswerIsToldAndWaitedFor"),
+				fixed("./internal/watchdog", "TestAPartThatHangsIsToldAndThenTheServiceManagerBites|TestStorageExcusesNobodyWhoDoesNotNeedIt"),
+			},
+			controls: []part{fixed("./daemon", "TestAWatchdogThatLivingSatisfiesMissesTheDeadlock")}},
 	}
 }
 
