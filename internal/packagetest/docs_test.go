@@ -66,13 +66,16 @@ func TestTheArchiveInstallsUpgradesAndRemoves(t *testing.T) {
 	configure(t, m)
 	startReceiver(m)
 
-	stop := load(m, 4)
+	sending := load(m)
+	defer sending.end()
+	sending.goOn(t)
 	pid := m.Property("MainPID")
 	m.Run("bash", "-ec", list[0])
 	if m.Property("MainPID") == pid {
 		t.Error("the service was not restarted")
 	}
-	b := stop()
+	sending.goOn(t)
+	b := sending.stop()
 	lost := missing(t, m, b)
 	if len(b.refused) > 0 || len(lost) > 0 || len(b.accepted) == 0 {
 		t.Errorf("%d accepted, %d refused, %d lost: %.2000q %.2000q", len(b.accepted), len(b.refused), len(lost), b.refused, lost)

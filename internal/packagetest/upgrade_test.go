@@ -25,12 +25,15 @@ func TestAnUpgradeUnderLoadRefusesAndLosesNothing(t *testing.T) {
 	startReceiver(m)
 	deb, _ := files(t, nextVersion)
 	next := upload(t, m, deb)
-	stop := load(m, 4)
+	sending := load(m)
+	defer sending.end()
+	sending.goOn(t)
 	said := apt(m, "install", next)
 	if got := version(t, m); got != nextVersion {
 		t.Errorf("%s runs after the upgrade, want %s\n%s", got, nextVersion, said)
 	}
-	b := stop()
+	sending.goOn(t)
+	b := sending.stop()
 	lost := missing(t, m, b)
 	if len(b.refused) > 0 || len(lost) > 0 || len(b.accepted) == 0 {
 		t.Errorf("%d accepted, %d refused, %d lost: %.2000q %.2000q", len(b.accepted), len(b.refused), len(lost), b.refused, lost)
