@@ -11,14 +11,19 @@ import (
 )
 
 // commands are what a section of a page tells its reader to type, block by block.
-func commands(t *testing.T, page, section string) (list []string) {
+func commands(t *testing.T, page, section string) []string {
 	t.Helper()
 	_, text, found := strings.Cut(docstest.Page(t, page), "\n## "+section+"\n")
 	if !found {
 		t.Fatalf("%s has no section %q", page, section)
 	}
 	text, _, _ = strings.Cut(text, "\n## ")
-	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+	return blocks(text, "sh")
+}
+
+// blocks are the code blocks of a page in this language.
+func blocks(page, language string) (list []string) {
+	for _, block := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllStringSubmatch(page, -1) {
 		list = append(list, block[1])
 	}
 	return list
