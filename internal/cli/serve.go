@@ -69,11 +69,11 @@ func (a *app) serveUntilEnd(ctx context.Context, strict bool) error {
 	if a.deps.Serve == nil {
 		return failf("", "this program was built without the daemon")
 	}
-	a.markErr()
 	// Before anything is read: a hangup must not end a daemon that starts, and
 	// what it asks for must not be missed.
 	hangup, stopHangup := untilHangup()
 	defer stopHangup()
+	a.markErr()
 	path, err := a.configFile()
 	if errors.Is(err, config.ErrNotFound) && !strict && a.ranBefore(config.DefaultPath) {
 		path, err = config.DefaultPath, nil // it was removed; that is an error in it like any other

@@ -245,7 +245,7 @@ func outside() []row {
 		{number: 24, fault: "a real systemd and a .deb", required: "install, upgrade, reload, restart, purge",
 			needs: "root, mmdebstrap, systemd-nspawn and a distribution's mirror, once",
 			parts: []part{
-				fixed("./internal/packagetest", "TestAFreshInstallRunsAndIsComplete|TestANewcomersFiveCommandsLeadToAVerifiedEvent|TestARemovalKeepsTheQueueAndAPurgeDeletesIt|TestTheArchiveInstallsUpgradesAndRemoves"),
+				fixed("./internal/packagetest", "TestAFreshInstallRunsAndIsComplete|TestAPluginDeliversInTheConfinesOfTheUnit|TestANewcomersFiveCommandsLeadToAVerifiedEvent|TestARemovalKeepsTheQueueAndAPurgeDeletesIt|TestTheArchiveInstallsUpgradesAndRemoves"),
 				fixed("./internal/packagetest", "TestAnUpgradeUnderLoadRefusesAndLosesNothing|TestAnUpgradeIntoAnInvalidConfigurationLeavesTheOldProcess|TestTheCheckOfAnUpgradeSeesWhatTheServiceSees|TestAnUpgradeKeepsWhatTheAdministratorDecided|TestADowngradeThatCannotReadTheQueueIsRefused|TestBothBuildsAreTheSame"),
 				fixed("./internal/packagetest", "TestSystemctlReloadFailsForABrokenFileAndTheServiceGoesOn"),
 				scaled("./internal/packagetest", "TestARestartUnderLoadRefusesAndLosesNothing|TestAKilledDaemonIsStartedAgainUnderLoad|TestAStoppedDaemonIsRestartedByTheWatchdog", "PACKAGE_RESTARTS", 2),
