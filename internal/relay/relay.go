@@ -339,6 +339,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnTurn:            r.dispatcher.turned,
 		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
+		Where:             chooser,
 		Busy:              r.dispatcher.busy,
 	}
 }
