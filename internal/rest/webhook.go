@@ -145,9 +145,9 @@ type Replay struct {
 	Until     Time     `json:"until"`
 	Rate      float64  `json:"rate"`
 	DryRun    bool     `json:"dry_run"`
-	Matched   int64    `json:"matched"`  // finished deliveries that the request names
-	Requeued  int64    `json:"requeued"` // put back so far
-	Expired   int64    `json:"expired"`  // left out: their payload is gone
+	Matched   int64    `json:"matched"`   // finished deliveries that the request names
+	Requeued  int64    `json:"requeued"`  // put back so far
+	Expired   int64    `json:"expired"`   // left out: their payload is gone
 	Undecided int64    `json:"undecided"` // left out: where failed on their payload
 	Trouble   string   `json:"trouble"`   // the first of those, and why
 	Done      bool     `json:"done"`
