@@ -38,7 +38,7 @@ var imports = map[string][]string{
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 
-	"internal/cli": {"internal/backup", "internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost", "internal/delivery", "internal/egress", "internal/httpsink", "internal/where"},
+	"internal/cli": {"internal/backup", "internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost", "internal/delivery", "internal/doctor", "internal/egress", "internal/httpsink", "internal/where"},
 	// A plugin is what a third party could have written: it imports sinks and nothing else of
 	// this module. What stands for its service in tests imports nothing.
 	"plugins/zapier":            {"sinks"},
@@ -61,6 +61,8 @@ var imports = map[string][]string{
 	"internal/configtest":  {"internal/config", "internal/delivery", "internal/event", "internal/httpsink", "internal/signing"},
 	"internal/plugincheck": {"internal/config", "internal/pluginhost", "internal/secret"},
 	"internal/webhookedit": {"internal/config", "internal/rest"},
+
+	"internal/doctor": {"internal/adminclient", "internal/config", "internal/delivery", "internal/egress", "internal/event", "internal/httpsink", "internal/rest"},
 
 	"internal/ingest":      {"internal/delivery", "internal/event", "internal/failpoint", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch":    {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue", "internal/retry"},
