@@ -102,7 +102,7 @@ func knownWebhook(cfg *config.Config, only string) error {
 		return nil
 	}
 	var names []string
-	for _, w := range cfg.Webhooks() {
+	for _, w := range slices.Concat(cfg.Webhooks(), cfg.Notices()) {
 		names = append(names, w.ID)
 	}
 	if slices.Contains(names, only) {

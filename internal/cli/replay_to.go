@@ -133,7 +133,7 @@ func (a *app) loadedConfig() (*config.Config, error) {
 
 func (a *app) elsewhereSigner(w *rest.Webhook, cfg *config.Config, f *replayFlags) (*signing.Signer, error) {
 	if f.secretFile == "" {
-		all := cfg.Webhooks()
+		all := slices.Concat(cfg.Webhooks(), cfg.Notices())
 		i := slices.IndexFunc(all, func(c config.Webhook) bool { return c.ID == w.ID })
 		if i < 0 {
 			return nil, WithExit(ExitConfig, fmt.Errorf("--sign: the files have no webhook %q", w.ID), "--secret-file names a secret of your own")

@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func Run(ctx context.Context, o Options) (worst string) {
 	if d.Config == nil {
 		return worst
 	}
-	for _, w := range d.Config.Webhooks() {
+	for _, w := range slices.Concat(d.Config.Webhooks(), d.Config.Notices()) {
 		if ctx.Err() == nil && (o.Only == "" || o.Only == w.ID) {
 			d.webhook(ctx, &w)
 		}
@@ -206,8 +207,7 @@ func (d *doctor) plugin(p *rest.Plugin) {
 
 // keyOf is the path of a key of a webhook.
 func keyOf(webhook string, keys ...string) []string {
-	helper, name, _ := strings.Cut(webhook, ".")
-	return append([]string{"helpers", helper, "webhooks", name}, keys...)
+	return config.KeyPath(webhook, keys...)
 }
 
 func plural(n int, what string) string {

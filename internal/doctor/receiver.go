@@ -113,7 +113,7 @@ func (d *doctor) pingDirectly(ctx context.Context, w *config.Webhook) (a answere
 	h := w.Helper.ForEvents()
 	unique := strings.ToLower(rand.Text())[:16]
 	typ := event.Created
-	if len(w.Events) > 0 {
+	if len(w.Events) > 0 { // of an event about the relay itself the one that it is named after
 		typ = w.Events[0]
 	}
 	in := event.Sample(&h, typ, "test_"+unique, d.Now())

@@ -26,6 +26,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
+	"github.com/peanutsapp/peanuts-relay/internal/notice"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
@@ -163,6 +164,7 @@ type relay struct {
 	space      *spaceWatch
 	metrics    *metricsListener
 	host       *pluginhost.Host
+	notices    *notice.Watch
 
 	current   atomic.Pointer[snapshot]
 	switching sync.Mutex // held by whoever replaces current, from the first look at it on
@@ -208,6 +210,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.metrics = newMetricsListener(r)
 	r.editor = r.newEditor()
 	r.host = r.newHost()
+	r.notices = r.newNotices()
 	return r
 }
 
@@ -373,6 +376,7 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	following, unfollow := context.WithCancel(context.Background())
 	var followers sync.WaitGroup
 	followers.Go(func() { reloader.Run(following) })
+	followers.Go(func() { r.tellNotices(following) })
 	defer func() {
 		unfollow()
 		followers.Wait()
@@ -422,6 +426,7 @@ func (r *relay) onChange(cs []queue.Change) {
 	if d := r.dispatcher.running(); d != nil {
 		d.Changed(cs)
 	}
+	r.notices.Observe(cs)
 	r.feed.Publish(cs)
 	r.space.look()
 }
