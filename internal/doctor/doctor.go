@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +54,8 @@ type Options struct {
 	Found   func(Result) // gets each result as soon as it is there
 	Now     func() time.Time
 
-	proc string // tests: instead of /proc
+	proc string                            // tests: instead of /proc
+	show func(unit string) (string, error) // tests: instead of systemctl show; nil where there is no systemd
 }
 
 // doctor is one run.
@@ -75,6 +77,9 @@ func Run(ctx context.Context, o Options) (worst string) {
 	}
 	o.Now = cmpFunc(o.Now, time.Now)
 	o.proc = cmp.Or(o.proc, "/proc")
+	if _, err := os.Stat("/run/systemd/system"); err == nil && o.show == nil {
+		o.show = showUnit
+	}
 	d := &doctor{Options: o}
 	d.configuration()
 	d.daemon()

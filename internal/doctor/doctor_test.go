@@ -288,6 +288,35 @@ func TestTheHostIsLookedAt(t *testing.T) {
 	}
 }
 
+func TestWhatSystemdSaysOfTheUnit(t *testing.T) {
+	proc := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(proc, "7"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(proc, "7", "cgroup"), []byte("0::/system.slice/peanuts-relay.service\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for facts, says := range map[string]string{
+		"NRestarts=0\nUnitFileState=enabled\nType=notify\nRestart=on-failure\nNeedDaemonReload=no\n": "type notify",
+		"NRestarts=3\nUnitFileState=enabled\n":                                                       "restarted 3 times",
+		"NRestarts=0\nUnitFileState=disabled\n":                                                      "not started at boot",
+		"NRestarts=0\nNeedDaemonReload=yes\n":                                                        "changed on the disk",
+	} {
+		var results []Result
+		d := &doctor{Options: Options{Status: &rest.Status{PID: 7}, proc: proc, Found: func(r Result) { results = append(results, r) },
+			show: func(unit string) (string, error) {
+				if unit != "peanuts-relay.service" {
+					t.Errorf("asked for %q", unit)
+				}
+				return facts, nil
+			}}}
+		d.unit()
+		if len(results) != 1 || !strings.Contains(results[0].Message, says) || (results[0].Status == OK) != (says == "type notify") {
+			t.Errorf("%q: %s", facts, show(results))
+		}
+	}
+}
+
 func TestWhatTheDaemonSaysIsPassedOn(t *testing.T) {
 	var results []Result
 	status := &rest.Status{Reasons: []string{"there is too little disk space"}, Config: rest.Config{State: rest.ConfigRejected, Generation: 3, LastReload: &rest.Reload{Error: "config.yaml:3:1: unknown key"},

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -262,7 +263,7 @@ func (d *doctor) sockets() {
 
 // unit asks systemd, where it runs.
 func (d *doctor) unit() {
-	if _, err := os.Stat("/run/systemd/system"); err != nil || d.Status == nil {
+	if d.show == nil || d.Status == nil {
 		return
 	}
 	cgroup, err := os.ReadFile(filepath.Join(d.proc, strconv.Itoa(d.Status.PID), "cgroup"))
@@ -279,14 +280,13 @@ func (d *doctor) unit() {
 		d.skip("systemd", "the daemon does not run as a service")
 		return
 	}
-	// #nosec G204 -- the name is that of a unit, as the kernel has it
-	out, err := exec.Command("systemctl", "show", "--property=NRestarts,UnitFileState,Type,Restart,WatchdogUSec,NeedDaemonReload", "--", name).Output()
+	out, err := d.show(name)
 	if err != nil {
 		d.skip("systemd", "systemctl show %s: %v", name, err)
 		return
 	}
 	facts := map[string]string{}
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		facts[key] = value
 	}
@@ -306,6 +306,14 @@ func (d *doctor) unit() {
 	if before == "ok" {
 		d.ok("systemd", "%s, type %s, restart %s", name, facts["Type"], facts["Restart"])
 	}
+}
+
+func showUnit(name string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	// #nosec G204 -- the name is that of a unit, as the kernel has it
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=NRestarts,UnitFileState,Type,Restart,NeedDaemonReload", "--", name).Output()
+	return string(out), err
 }
 
 func reason(err error) error {
