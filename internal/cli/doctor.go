@@ -57,7 +57,12 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags, only string) error {
 	defer stop()
 	o := doctor.Options{Only: only, Ping: !f.noPing, Now: a.Now}
 	if path, err := config.Find(a.configPath, a.Env); err == nil {
-		o.Config, o.Report = config.Load(config.Options{Path: path, LookupEnv: a.Env, WithoutPlugins: true})
+		from := config.Options{Path: path, LookupEnv: a.Env}
+		if o.Config, o.Report = config.Load(from); o.Config == nil {
+			// A plugin that cannot be used keeps nobody from looking at the others.
+			from.WithoutPlugins = true
+			o.Config, _ = config.Load(from)
+		}
 	}
 	if err := knownWebhook(o.Config, only); err != nil {
 		return err
@@ -87,7 +92,7 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags, only string) error {
 		a.printVerdict(&d)
 	}
 	switch {
-	case o.Config == nil:
+	case o.Config == nil, o.Report.Err() != nil:
 		return exitQuietly(ExitConfig)
 	case d.Worst == doctor.Failed:
 		return exitQuietly(ExitFailure)

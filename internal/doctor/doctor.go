@@ -55,6 +55,7 @@ type Options struct {
 	Now     func() time.Time
 
 	proc string                            // tests: instead of /proc
+	slow time.Duration                     // tests: other than the constant
 	show func(unit string) (string, error) // tests: instead of systemctl show; nil where there is no systemd
 }
 
@@ -76,7 +77,7 @@ func Run(ctx context.Context, o Options) (worst string) {
 		found(r)
 	}
 	o.Now = cmpFunc(o.Now, time.Now)
-	o.proc = cmp.Or(o.proc, "/proc")
+	o.proc, o.slow = cmp.Or(o.proc, "/proc"), cmp.Or(o.slow, slow)
 	if _, err := os.Stat("/run/systemd/system"); err == nil && o.show == nil {
 		o.show = showUnit
 	}
@@ -145,7 +146,7 @@ func (d *doctor) configuration() {
 		}
 		d.add(Result{Check: f.Code, Status: status, Message: f.Message, Fix: f.Suggestion, File: f.File, Line: f.Line, Column: f.Column})
 	}
-	if d.Report.Err() == nil {
+	if d.Report.Err() == nil && d.Config != nil {
 		d.ok("files", "%s can be used: %s", strings.Join(d.Report.Files, ", "), plural(len(d.Config.Webhooks()), "webhook"))
 	}
 }

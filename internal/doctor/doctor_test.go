@@ -98,7 +98,7 @@ func answers(status int, headers ...string) http.HandlerFunc {
 }
 
 // examine runs the doctor on a file with one webhook, without a daemon.
-func examine(t *testing.T, keys string) (results []Result, worst string) {
+func examine(t *testing.T, keys string, adjust ...func(*Options)) (results []Result, worst string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config.yaml")
@@ -111,8 +111,11 @@ func examine(t *testing.T, keys string) (results []Result, worst string) {
 	if cfg == nil {
 		t.Fatalf("%v", report.Err())
 	}
-	worst = Run(t.Context(), Options{Config: cfg, Report: report, Offline: "nobody is asked", Only: "x.a", Ping: true,
-		Found: func(r Result) { results = append(results, r) }})
+	o := Options{Config: cfg, Report: report, Offline: "nobody is asked", Only: "x.a", Ping: true, Found: func(r Result) { results = append(results, r) }}
+	for _, f := range adjust {
+		f(&o)
+	}
+	worst = Run(t.Context(), o)
 	return results, worst
 }
 
@@ -238,11 +241,21 @@ func TestWhatTheLogSaysOfAReceiver(t *testing.T) {
 }
 
 func TestASlowAnswerIsAWarning(t *testing.T) {
-	var results []Result
-	d := &doctor{Options: Options{Found: func(r Result) { results = append(results, r) }}, subject: "x.a"}
-	d.judge(&config.Webhook{ID: "x.a", Retry: config.Retry{Timeout: 30 * time.Second}}, &answered{delivered: true, status: 200, took: 5100 * time.Millisecond, headers: http.Header{}}, "here")
-	if r := find(results, "slow"); r == nil || r.Status != Warning || !strings.Contains(r.Message, "5.1s") {
+	release := make(chan struct{})
+	url := receiver(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-release:
+		case <-time.After(200 * time.Millisecond):
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	results, worst := examine(t, "url: "+url, func(o *Options) { o.slow = 100 * time.Millisecond })
+	if r := find(results, "slow"); r == nil || r.Status != Warning || worst != Warning || !strings.Contains(r.Fix, "answer first") {
 		t.Error(show(results))
+	}
+	close(release)
+	if results, worst := examine(t, "url: "+url, func(o *Options) { o.slow = time.Minute }); worst != OK {
+		t.Errorf("in time: %s", show(results))
 	}
 }
 

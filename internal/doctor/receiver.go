@@ -149,7 +149,7 @@ func (d *doctor) judge(w *config.Webhook, a *answered, how string) {
 		message, fix := pingFix(a)
 		d.bad(at, "ping", Failed, fmt.Sprintf("a signed test, %s: %s", how, message), fix)
 	}
-	if a.took >= slow {
+	if a.took >= d.slow {
 		d.bad(d.at(keyOf(w.ID, "retry", "timeout")...), "slow", Warning, fmt.Sprintf("it took %s to answer; the attempt ends at %s", a.took.Round(100*time.Millisecond), w.Retry.Timeout),
 			"answer first and work afterwards: put the event into a queue of the receiver's own and send 202")
 	}

@@ -286,7 +286,7 @@ func key(k Kind, webhook string, at time.Time) string {
 // Rebuild learns from the delivery log what an earlier life of the process knew, and
 // what it had no time to tell: a webhook whose newest deliveries failed, one that was
 // told to fail and has succeeded since, and the newest failure of each. It is called
-// once, after the first Set and before Run. eventTypes are those of the kinds.
+// once, after the first Set and before the first Observe. eventTypes are those of the kinds.
 func (w *Watch) Rebuild(eventTypes [kinds]string) error {
 	w.mu.Lock()
 	targets := w.targets

@@ -50,12 +50,12 @@ func (r *relay) newNotices() *notice.Watch {
 	return notice.New(notice.Options{Accept: r.acceptNotice, List: r.store.List, Logger: r.log, Now: time.Now})
 }
 
-// tellNotices tells what is to be told until the context ends.
-func (r *relay) tellNotices(ctx context.Context) {
+// rebuildNotices learns what an earlier life of the process knew, before the first
+// attempt of this one.
+func (r *relay) rebuildNotices() {
 	if err := r.notices.Rebuild(noticeTypes()); err != nil {
 		r.log.Warn("what was told of failing webhooks before the start is not known", "err", err)
 	}
-	r.notices.Run(ctx)
 }
 
 // noticeData is the entry of an event about the relay itself. Its keys are in the

@@ -370,13 +370,14 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	r.Report, r.Rejected = nil, nil // they hold the files
 	first.Commit(reloader.Generation())
 	r.reloader.Store(reloader)
+	r.rebuildNotices()
 	failpoint.Here("start.lanes")
 	d.Start()
 	r.space.start()
 	following, unfollow := context.WithCancel(context.Background())
 	var followers sync.WaitGroup
 	followers.Go(func() { reloader.Run(following) })
-	followers.Go(func() { r.tellNotices(following) })
+	followers.Go(func() { r.notices.Run(following) })
 	defer func() {
 		unfollow()
 		followers.Wait()
