@@ -55,6 +55,10 @@ type Options struct {
 	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.
 	Busy func(Lane, uint64) bool
+	// Where reads the expression of a replay: what it returns says whether a payload
+	// is chosen, and must return soon. It is called by whoever counts, creates or steps
+	// the replay, with no lock held. nil = no replay may have one.
+	Where func(expression string) (func(ctx context.Context, payload []byte) (bool, error), error)
 	// OnFatal is called once, with the first storage error.
 	OnFatal func(error)
 

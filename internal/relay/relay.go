@@ -26,6 +26,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
+	"github.com/peanutsapp/peanuts-relay/internal/notice"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
@@ -163,6 +164,7 @@ type relay struct {
 	space      *spaceWatch
 	metrics    *metricsListener
 	host       *pluginhost.Host
+	notices    *notice.Watch
 
 	current   atomic.Pointer[snapshot]
 	switching sync.Mutex // held by whoever replaces current, from the first look at it on
@@ -208,6 +210,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.metrics = newMetricsListener(r)
 	r.editor = r.newEditor()
 	r.host = r.newHost()
+	r.notices = r.newNotices()
 	return r
 }
 
@@ -339,6 +342,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnTurn:            r.dispatcher.turned,
 		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
+		Where:             chooser,
 		Busy:              r.dispatcher.busy,
 	}
 }
@@ -366,12 +370,14 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	r.Report, r.Rejected = nil, nil // they hold the files
 	first.Commit(reloader.Generation())
 	r.reloader.Store(reloader)
+	r.rebuildNotices()
 	failpoint.Here("start.lanes")
 	d.Start()
 	r.space.start()
 	following, unfollow := context.WithCancel(context.Background())
 	var followers sync.WaitGroup
 	followers.Go(func() { reloader.Run(following) })
+	followers.Go(func() { r.notices.Run(following) })
 	defer func() {
 		unfollow()
 		followers.Wait()
@@ -421,6 +427,7 @@ func (r *relay) onChange(cs []queue.Change) {
 	if d := r.dispatcher.running(); d != nil {
 		d.Changed(cs)
 	}
+	r.notices.Observe(cs)
 	r.feed.Publish(cs)
 	r.space.look()
 }
