@@ -85,14 +85,9 @@ func (l *loader) validateListen(c *Listen) {
 	if !groupExists(c.EventsGroup) {
 		l.problem(group, Finding{Code: codeUnknownGroup, Message: "there is no group " + l.named(group, c.EventsGroup, "of that name"), Suggestion: "create it with groupadd --system"})
 	}
-	if c.Web != "" {
-		l.unsupported([]string{"listen", "web"}, "the web page")
-	}
+	l.validateWeb(c)
 	if c.Metrics != "" {
 		l.unsupported([]string{"listen", "metrics"}, "a metrics listener of its own (/metrics is on listen.admin)")
-	}
-	if path := []string{"listen", "web_token"}; !c.WebToken.IsZero() || l.empty(path) {
-		l.unsupported(path, "the web page")
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
+	"github.com/peanutsapp/peanuts-relay/internal/web"
 	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
 )
 
@@ -117,13 +118,27 @@ func (r *relay) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.build(); err != nil {
+	page, err := r.listenWeb()
+	if err != nil {
 		return errors.Join(err, events.Close(), admin.Close())
 	}
-	served := make(chan error, 2)
+	if err := r.build(); err != nil {
+		err = errors.Join(err, events.Close(), admin.Close())
+		if page != nil {
+			err = errors.Join(err, page.Close())
+		}
+		return err
+	}
+	if page != nil {
+		r.newWeb(page)
+	}
+	served := make(chan error, 3)
 	var servers sync.WaitGroup
 	servers.Go(func() { served <- r.ingest.Serve(events) })
 	servers.Go(func() { served <- r.api.Serve(admin) })
+	if page != nil {
+		servers.Go(func() { served <- r.web.Serve(page) })
+	}
 
 	err = r.openStore(ctx, served)
 	if err == nil {
@@ -150,6 +165,8 @@ type relay struct {
 	feed       *api.Feed
 	ingest     *ingest.Server
 	api        *api.API
+	web        *web.Server // nil = off
+	webAddress string      // where it listens; set before it serves
 	space      *spaceWatch
 	host       *pluginhost.Host
 
@@ -448,7 +465,7 @@ func (r *relay) stop() error {
 	if err := step(pluginTime, r.host.Stop); err != nil {
 		r.log.Warn("plugins were killed", "err", err)
 	}
-	if err := step(closeTime, r.api.Shutdown); err != nil {
+	if err := step(closeTime, r.stopAPI); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)
 	}
 	failpoint.Here("stop.attempts")

@@ -25,7 +25,7 @@ func (r *relay) status() rest.Status {
 		PID:       os.Getpid(),
 		StartedAt: rest.At(r.started),
 		Config:    rest.Config{Path: r.Path, State: rest.ConfigCurrent},
-		Listen:    rest.Listen{Events: r.boot.Listen.Events, Admin: r.boot.Listen.Admin},
+		Listen:    rest.Listen{Events: r.boot.Listen.Events, Admin: r.boot.Listen.Admin, Web: r.webAddress},
 		Queue:     rest.Queue{Dir: r.boot.Queue.Dir, MaxBytes: r.boot.Queue.MaxBytes},
 	}
 	s.Plugins = r.plugins()
