@@ -19,6 +19,9 @@ type through struct{ handler http.Handler }
 
 // RoundTrip implements [net/http.RoundTripper]. An answer is in memory as a whole.
 func (t through) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
 	in := r.Clone(r.Context()) // as a server sees it
 	in.RequestURI, in.Host = r.URL.RequestURI(), r.URL.Host
 	if in.Body == nil {
