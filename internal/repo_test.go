@@ -97,6 +97,7 @@ var imports = map[string][]string{
 	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},
 
 	"internal/disktest":    {"internal/testhost"},
+	"internal/browsertest": {"internal/testhost"},
 	"internal/testhost":    {},
 	"internal/docstest":    {},
 	"internal/hostiletest": {},

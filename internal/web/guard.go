@@ -133,8 +133,3 @@ func clip(text string, most int) string {
 	}
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
-
-// trouble says what went wrong.
-func (s *Server) trouble(w http.ResponseWriter, _ *http.Request, status int, message string) {
-	http.Error(w, message, status)
-}

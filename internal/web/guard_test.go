@@ -169,24 +169,24 @@ func TestSessionsEnd(t *testing.T) {
 	s := newSessions(func() time.Time { return now })
 	defer s.close()
 	id := s.begin()
-	one := s.find(id)
-	if one == nil || s.find("") != nil || s.find(id+"x") != nil || one.hasForm("") || !one.hasForm(one.form) {
+	one := s.find(id, true)
+	if one == nil || s.find("", true) != nil || s.find(id+"x", true) != nil || one.hasForm("") || !one.hasForm(one.form) {
 		t.Fatal("not found, or something else is")
 	}
 	now = now.Add(sessionIdle - time.Second)
-	if s.find(id) == nil {
+	if s.find(id, true) == nil {
 		t.Error("it ended while it was used")
 	}
 	now = now.Add(sessionIdle)
-	if s.find(id) != nil || one.ctx.Err() == nil {
+	if s.find(id, true) != nil || one.ctx.Err() == nil {
 		t.Error("it goes on without being used")
 	}
 	id = s.begin()
 	for range int(sessionLife / time.Hour) {
 		now = now.Add(time.Hour)
-		s.find(id)
+		s.find(id, true)
 	}
-	if s.find(id) != nil {
+	if s.find(id, true) != nil {
 		t.Error("it lasts for ever")
 	}
 	first := s.begin()
@@ -194,12 +194,12 @@ func TestSessionsEnd(t *testing.T) {
 		now = now.Add(time.Second)
 		s.begin()
 	}
-	if len(s.all) != maxSessions || s.find(first) != nil {
+	if len(s.all) != maxSessions || s.find(first, true) != nil {
 		t.Errorf("%d sessions", len(s.all))
 	}
 	last := s.begin()
 	s.finish(last)
-	if s.find(last) != nil {
+	if s.find(last, true) != nil {
 		t.Error("it goes on after its end")
 	}
 }

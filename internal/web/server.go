@@ -25,6 +25,8 @@ const (
 	bodyTimeout   = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
+	// maxForm bounds the body of a form; the largest field is a token.
+	maxForm = 16 << 10
 )
 
 // Options are what the listener works with. API and Token are required.
@@ -54,6 +56,7 @@ type Server struct {
 	sessions *sessions
 	cookie   string // its name
 	client   *adminclient.Client
+	pages    renderer
 	srv      *http.Server
 }
 
@@ -70,7 +73,7 @@ func New(o Options) *Server {
 		Options: o, guard: newGuard(o.Hosts), key: sha256.Sum256([]byte(o.Token.Reveal())),
 		logins: newThrottle(loginBurst, loginEvery), bearers: newThrottle(bearerBurst, bearerEvery),
 		sessions: newSessions(o.Now), cookie: "peanuts_relay_" + hex.EncodeToString(named[:4]),
-		client: adminclient.Through(o.API),
+		client: adminclient.Through(o.API), pages: parsePages(),
 	}
 	s.srv = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug)}
@@ -107,5 +110,6 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("/metrics", s.withToken(s.API))
 	mux.Handle("/livez", s.API)
 	mux.Handle("/readyz", s.API)
+	s.routePages(mux)
 	return mux
 }

@@ -26,7 +26,14 @@ type session struct {
 	ctx context.Context
 	end context.CancelFunc
 
-	used time.Time // guarded by sessions.mu
+	used  time.Time // guarded by sessions.mu
+	flash flash     // likewise
+}
+
+// flash is what the next page of a session says first: how an action went.
+type flash struct {
+	Text string // "" = nothing
+	Bad  bool
 }
 
 // sessions are those of one process; they end with it.
@@ -69,17 +76,33 @@ func (s *sessions) begin() (id string) {
 	return id
 }
 
-// find is the session with an id; nil = there is none (any more).
-func (s *sessions) find(id string) *session {
+// find is the session with an id; nil = there is none (any more). A page that fetches
+// itself again does not use it: nobody may be there.
+func (s *sessions) find(id string, use bool) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	s.expire(now)
 	one := s.all[sha256.Sum256([]byte(id))]
-	if one != nil {
+	if one != nil && use {
 		one.used = now
 	}
 	return one
+}
+
+// tell keeps what the next page of a session says; told takes it.
+func (s *sessions) tell(one *session, f flash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one.flash = f
+}
+
+func (s *sessions) told(one *session) flash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := one.flash
+	one.flash = flash{}
+	return f
 }
 
 // finish ends the session with an id.
