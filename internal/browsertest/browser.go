@@ -105,7 +105,9 @@ func Start(t testing.TB, hosts ...string) *Browser {
 
 // removeAll tries for a while: what was killed may still be on its way out.
 func removeAll(dir string) (err error) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
 		if err = os.RemoveAll(dir); err == nil {
 			return nil
 		}

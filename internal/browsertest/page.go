@@ -174,8 +174,10 @@ func (p *Page) Text(selector string) (text string) {
 // replaced by another, is not.
 func (p *Page) Wait(expression string) {
 	p.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
 		var ok bool
 		if err = p.try("!!("+expression+")", &ok); err == nil && ok {
 			return
