@@ -3,13 +3,9 @@ package httpsink
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -143,7 +139,7 @@ func startReceiver(t *testing.T, file string) (base string) {
 	var cmd *exec.Cmd
 	switch filepath.Ext(file) {
 	case ".js":
-		env = append(env, "NODE_PATH="+nodeModules(t))
+		env = append(env, "NODE_PATH="+testhost.NodeModules(t, receiversDir))
 		cmd = exec.Command(testhost.Program(t, "node"), path)
 	case ".py":
 		cmd = exec.Command(testhost.Program(t, "python3"), path)
@@ -228,56 +224,6 @@ func start(t *testing.T, cmd *exec.Cmd, ready *regexp.Regexp) string {
 	return ""
 }
 
-// nodeModules installs the packages of the lock file, once for each version of
-// it, into the user's cache directory.
-func nodeModules(t *testing.T) string {
-	t.Helper()
-	npm := testhost.Program(t, "npm")
-	manifest, err := os.ReadFile(filepath.Join(receiversDir, "package.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.ReadFile(filepath.Join(receiversDir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(append(manifest, lock...))
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	cache = filepath.Join(cache, "peanuts-relay-tests")
-	final := filepath.Join(cache, "npm-"+hex.EncodeToString(sum[:8]))
-	if _, err := os.Stat(filepath.Join(final, "node_modules")); err == nil {
-		return filepath.Join(final, "node_modules")
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	work, err := os.MkdirTemp(cache, "installing-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(work)
-	for name, data := range map[string][]byte{"package.json": manifest, "package-lock.json": lock} {
-		if err := os.WriteFile(filepath.Join(work, name), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	install := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	install.Dir = work
-	if out, err := install.CombinedOutput(); err != nil {
-		testhost.Missing(t, "npm ci: %v\n%s", err, out)
-	}
-	// Another test process may have been faster; then its result serves.
-	if err := os.Rename(work, final); err != nil && !errors.Is(err, fs.ErrExist) {
-		if _, statErr := os.Stat(final); statErr != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(final, "node_modules")
-}
-
 // checkWithLibrary reads one request a line and verifies it with the npm
 // package standardwebhooks.
 const checkWithLibrary = `
@@ -323,7 +269,7 @@ func TestTheStandardWebhooksPackageAcceptsEverySecretThatWeAccept(t *testing.T) 
 		t.Errorf("accepted %q, want %q", accepted, want)
 	}
 	cmd := exec.Command(testhost.Program(t, "node"), "-e", checkWithLibrary)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+nodeModules(t))
+	cmd.Env = append(os.Environ(), "NODE_PATH="+testhost.NodeModules(t, receiversDir))
 	cmd.Stdin = &input
 	out, err := cmd.CombinedOutput()
 	if err != nil {

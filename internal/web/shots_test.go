@@ -23,6 +23,7 @@ func login(p *browsertest.Page, origin string) {
 // side, and asks for nothing that the policy forbids. UPDATE_IMAGES=1 renews the pictures
 // in docs/images; UPDATE_IMAGES with a directory writes all there are into it.
 func TestEveryViewFitsAndIsAllowed(t *testing.T) {
+	t.Parallel()
 	b := browsertest.Start(t)
 	d := newDemo()
 	_, origin := serve(t, d)
