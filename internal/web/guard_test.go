@@ -3,6 +3,8 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -201,5 +203,62 @@ func TestSessionsEnd(t *testing.T) {
 	s.finish(last)
 	if s.find(last, true) != nil {
 		t.Error("it goes on after its end")
+	}
+}
+
+// A form of more than 16 KiB is not read, who does not go on is closed, and no more than
+// so many are served at once.
+func TestFormsAndConnectionsAreBounded(t *testing.T) {
+	d := newDemo()
+	s, origin := serve(t, d)
+	v := newVisitor(s)
+	if w := v.post("/configuration/reload", "x="+strings.Repeat("a", maxForm)); w.Code != 400 || len(d.changed) != 0 {
+		t.Errorf("a large form: %d", w.Code)
+	}
+	if s.srv.ReadHeaderTimeout == 0 || s.srv.IdleTimeout == 0 || s.srv.MaxHeaderBytes == 0 {
+		t.Error("a wait without an end")
+	}
+	address := strings.TrimPrefix(origin, "http://")
+	var open []net.Conn
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	live := func(c net.Conn, wait time.Duration) error {
+		if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			return err
+		}
+		_, err := c.Read(make([]byte, 1))
+		return err
+	}
+	for range maxConns {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+		if err := live(c, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open = append(open, c)
+	if live(c, 200*time.Millisecond) == nil {
+		t.Error("one more was served at once")
+	}
+	_ = open[0].Close()
+	// What it had asked is answered now.
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Errorf("it was not served when there was room: %v", err)
 	}
 }
