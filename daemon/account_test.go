@@ -125,13 +125,20 @@ func (s *site) send(ctx context.Context, l *ledger, n int) int {
 	if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
 		return resp.StatusCode
 	}
+	if err := l.bookAnswer(n, body); err != nil {
+		l.complain("event %d: answer %q: %v", n, body, err)
+	}
+	return resp.StatusCode
+}
+
+// bookAnswer is book for an answer as it came.
+func (l *ledger) bookAnswer(n int, body []byte) error {
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {
-		l.complain("event %d: answer %q: %v", n, body, err)
-		return resp.StatusCode
+		return err
 	}
 	l.book(n, a)
-	return resp.StatusCode
+	return nil
 }
 
 // book notes that event n was acknowledged.

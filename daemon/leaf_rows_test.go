@@ -72,7 +72,7 @@ func (s *stage) restartRows() []row {
 	keys := map[string]string{"listen.events": "@DIR@/e.sock", "listen.admin": "@DIR@/a.sock", "listen.events_mode": `"0600"`,
 		"listen.events_group": `"@GID@"`, "listen.allow_uids": "[@UID@]", "listen.max_event_bytes": "2MiB", "queue.dir": "@DIR@/other",
 		"listen.web": "127.0.0.1:1", "listen.metrics": "127.0.0.1:1", "listen.web_token": "token-of-the-web-page-000000"}
-	refused := []string{"listen.web", "listen.metrics", "listen.web_token"}
+	refused := []string{"listen.web", "listen.web_token"}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		section, name, _ := strings.Cut(key, ".")
 		r := row{leaf: key, edit: section + ": {" + name + ": " + keys[key] + "}", see: restart(key), after: key}

@@ -35,7 +35,7 @@ func run() int {
 
 func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {
 	return exit(relay.Run(ctx, cfg, relay.Options{Logger: o.Logger, Version: o.Version, Commit: o.Commit,
-		Path: o.Path, Report: o.Report, Hangup: o.Hangup, SetLog: o.SetLog, Notify: o.Notify,
+		Path: o.Path, Report: o.Report, Hangup: o.Hangup, SetLog: o.SetLog, Notify: o.Notify, Watchdog: o.Watchdog,
 		Rejected: o.Rejected, LastKnownGood: o.LastKnownGood}))
 }
 

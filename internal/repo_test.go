@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/web", "sinks"},
+	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/watchdog", "internal/web", "sinks"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
@@ -85,6 +85,7 @@ var imports = map[string][]string{
 	"internal/delivery":      {},
 	"internal/secret":        {},
 	"internal/id":            {},
+	"internal/watchdog":      {},
 	"internal/suggest":       {},
 
 	// What these hold is in no normal build.
@@ -98,6 +99,7 @@ var imports = map[string][]string{
 
 	"internal/disktest":    {"internal/testhost"},
 	"internal/browsertest": {"internal/testhost"},
+	"internal/packagetest": {"internal/testhost"},
 	"internal/testhost":    {},
 	"internal/docstest":    {},
 	"internal/hostiletest": {},
@@ -351,7 +353,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	pages = append(pages, sinks...)
 	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 	followed := 0
-	for _, page := range append(pages, "../README.md", "../docs/examples/sink-sqlite/README.md") {
+	for _, page := range append(pages, "../README.md", "../docs/examples/sink-sqlite/README.md", "../docs/examples/dashboard/README.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,6 +81,10 @@ type LaneState struct {
 	HoldUntil time.Time
 	// HoldWhy is what the sink says of a hold that it asked for, masked; "" = nothing.
 	HoldWhy string
+	// Attempts are those that are over since the start, Took is the time of all of
+	// them. Attempts that the daemon itself cut short are not among them.
+	Attempts uint64
+	Took     time.Duration
 }
 
 // ErrInFlight is what Dispatcher.Retry and Drop answer for a delivery that is
@@ -117,6 +122,11 @@ type Options struct {
 	// Ingest counts what came in. Its Rejected has one element for every reason
 	// there is, those at 0 included.
 	Ingest func() rest.Ingest
+	// AcceptedBy counts the events that came in for each helper, all that are
+	// configured included.
+	AcceptedBy func() map[string]int64
+	// Timings is told by whoever does the work; the API only shows it.
+	Timings *Timings
 	// Sample makes the sample that a test of a webhook sends. eventType "" is the
 	// first type that the webhook takes. Its error is shown to the client as a
 	// bad request.
@@ -139,11 +149,14 @@ type API struct {
 	tests chan struct{} // one element for every test under way
 	plans chan struct{} // one element for every plan that is being made
 	// wholes has one element while an audit or a backup is under way.
-	wholes chan struct{}
-	ending context.Context // ends with Shutdown
-	end    context.CancelFunc
-	mux    *http.ServeMux
-	srv    *http.Server
+	wholes  chan struct{}
+	ending  context.Context // ends with Shutdown
+	end     context.CancelFunc
+	scraper http.Handler
+	mux     *http.ServeMux
+	srv     *http.Server
+	metrics *http.Server
+	full    atomic.Int64 // see Full
 }
 
 // maxTests is how many tests may be under way at once: each holds a connection
@@ -163,8 +176,9 @@ func New(o Options) (*API, error) {
 	if err := o.Registry.Register(&collector{api: a}); err != nil {
 		return nil, err
 	}
+	a.scraper = scraper(o.Registry)
 	a.mux = a.routes()
-	a.srv = a.server()
+	a.srv, a.metrics = a.server(), a.metricsServer()
 	return a, nil
 }
 

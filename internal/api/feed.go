@@ -21,22 +21,10 @@ const (
 // errFeedFull answers a subscription when maxSubscribers are there.
 var errFeedFull = errors.New("too many readers of the stream")
 
-// codes are the values of the metrics' label code. What a sink says beyond them
-// counts as otherCode, so that no sink can make series without bound.
-func codes() []delivery.Code {
-	return []delivery.Code{"", delivery.CodeStatus, delivery.CodeRedirect, delivery.CodeTimeout, delivery.CodeDNS,
-		delivery.CodeConnect, delivery.CodeTLS, delivery.CodeConnection, delivery.CodeProtocol, delivery.CodeForbiddenAddr,
-		delivery.CodeProxy, delivery.CodeInterrupted, delivery.CodeDamaged, delivery.CodePanic, otherCode}
-}
-
-const otherCode delivery.Code = "other"
-
 // Feed receives every committed change of a delivery, counts attempts, and
 // passes the changes on to the readers of the stream. It is made before the
 // store, which publishes to it.
 type Feed struct {
-	codes []delivery.Code // of laneCounts.byCode, constant
-
 	mu     sync.Mutex // guards the following
 	lanes  map[queue.Lane]*laneCounts
 	pasts  pasts
@@ -46,15 +34,15 @@ type Feed struct {
 
 // laneCounts counts what happened on a lane since the start.
 type laneCounts struct {
-	last    uint64   // sequence of the delivery attempted last; 0 = none
-	byCode  []uint64 // attempts, by index in Feed.codes
-	success uint64   // deliveries that became success or failed
-	failed  uint64
+	last     uint64              // sequence of the delivery attempted last; 0 = none
+	attempts [numOutcomes]uint64 // by what became of the delivery
+	success  uint64              // deliveries that became success or failed
+	failed   uint64
 }
 
 // NewFeed returns an empty feed.
 func NewFeed() *Feed {
-	return &Feed{codes: codes(), lanes: map[queue.Lane]*laneCounts{}, pasts: pasts{}, subs: map[*subscriber]struct{}{}}
+	return &Feed{lanes: map[queue.Lane]*laneCounts{}, pasts: pasts{}, subs: map[*subscriber]struct{}{}}
 }
 
 // Publish takes the changes of one commit. It is for [queue.Options].OnChange:
@@ -79,7 +67,7 @@ func (f *Feed) count(c *queue.Change) {
 	}
 	l := f.lanes[c.Lane]
 	if l == nil {
-		l = &laneCounts{byCode: make([]uint64, len(f.codes))}
+		l = &laneCounts{}
 		f.lanes[c.Lane] = l
 	}
 	switch c.State {
@@ -92,24 +80,17 @@ func (f *Feed) count(c *queue.Change) {
 		return
 	}
 	l.last = c.Seq
-	code := slices.Index(f.codes, c.Code)
-	if code < 0 {
-		code = len(f.codes) - 1 // otherCode
-	}
-	l.byCode[code]++
+	l.attempts[outcomeOf(c.State)]++
 }
 
 // counts returns a copy of what was counted on a lane.
 func (f *Feed) counts(lane queue.Lane) laneCounts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.lanes[lane]
-	if l == nil {
-		return laneCounts{byCode: make([]uint64, len(f.codes))}
+	if l := f.lanes[lane]; l != nil {
+		return *l
 	}
-	c := *l
-	c.byCode = slices.Clone(l.byCode)
-	return c
+	return laneCounts{}
 }
 
 // lastAttempt is the sequence of the delivery on a lane whose attempt was

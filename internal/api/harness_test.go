@@ -91,6 +91,8 @@ func newWorld(t *testing.T) *world {
 		Ingest: func() rest.Ingest {
 			return rest.Ingest{Accepted: 7, Duplicates: 2, Unstable: 1, Rejected: []rest.Rejected{{Reason: "invalid", Count: 3}, {Reason: "too_large"}}}
 		},
+		AcceptedBy: func() map[string]int64 { return map[string]int64{"crm": 2, "expenses": 5} },
+		Timings:    NewTimings(),
 		Sample: func(webhook, eventType string) (*delivery.Outbound, error) {
 			if eventType == "no.such" {
 				return nil, errors.New("webhook does not take no.such")

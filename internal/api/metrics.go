@@ -1,12 +1,8 @@
 package api
 
 import (
-	"cmp"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/id"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -15,9 +11,9 @@ import (
 // collector makes the metrics of a scrape from counters in memory; of the
 // store's rows it reads the oldest one of every lane that has any, by one seek.
 // Names follow https://prometheus.io/docs/practices/naming/. The labels' values
-// are the configured webhooks, and words of fixed lists; every series is there
-// from the first scrape on, but for those that are there only while a key needs
-// a restart.
+// are what is configured (helpers, webhooks, sinks), and words of fixed lists; every
+// series is there from the first scrape on, but for those that are there only while a
+// key needs a restart. A webhook has few series: there may be thousands of webhooks.
 type collector struct{ api *API }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -48,8 +44,16 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.gauge(desc("start_time_seconds", "Unix time of the daemon's start."), float64(status.StartedAt.UnixMilli())/1000)
 	c.config(s, &status.Config)
 	c.ingest(s)
-	c.store(s)
-	c.webhooks(s)
+	c.store(s, status.Queue.MaxBytes)
+	lanes := c.api.lanes()
+	sinks := map[string]bool{}
+	for i := range lanes {
+		if sink := lanes[i].Shown.Sink; sink != "" { // nobody knows that of a removed one
+			sinks[sink] = true
+		}
+	}
+	c.api.Timings.collect(s, sinks)
+	c.webhooks(s, lanes)
 	c.plugins(s, status.Plugins)
 	s.gauge(desc("stream_readers", "Readers of the stream of changes."), float64(c.api.Feed.readers()))
 }
@@ -83,7 +87,10 @@ func (c *collector) config(s sample, config *rest.Config) {
 
 func (c *collector) ingest(s sample) {
 	in := c.api.Ingest()
-	s.counter(desc("events_accepted_total", "Events written to disk and acknowledged."), float64(in.Accepted))
+	accepted := desc("events_accepted_total", "Events written to disk and acknowledged.", "helper")
+	for helper, n := range c.api.AcceptedBy() {
+		s.counter(accepted, float64(n), helper)
+	}
 	s.counter(desc("events_duplicate_total", "Events answered with the first answer to the same id or key."), float64(in.Duplicates))
 	s.counter(desc("unstable_json_total", "Accepted events with a number that JavaScript does not keep."), float64(in.Unstable))
 	rejected := desc("events_rejected_total", "Events refused, by reason.", "reason")
@@ -92,12 +99,15 @@ func (c *collector) ingest(s sample) {
 	}
 }
 
-func (c *collector) store(s sample) {
+func (c *collector) store(s sample, maxBytes int64) {
 	stats := c.api.Store.Stats()
+	s.gauge(desc("ready", "1 while events are taken, as /readyz answers."), truth(c.api.unready() == nil))
 	s.gauge(desc("queue_live_bytes", "Bytes that pending deliveries count for."), float64(stats.LiveBytes))
+	s.gauge(desc("queue_max_bytes", "Bytes that pending deliveries may count for, queue.max_bytes."), float64(maxBytes))
 	s.counter(desc("queue_groups_total", "Commits of the queue, each one fsync."), float64(stats.Groups))
 	s.gauge(desc("queue_quarantined_records", "Damaged records set aside."), float64(stats.Quarantined))
 	s.gauge(desc("disk_free_bytes", "Free space of the queue's file system."), float64(stats.DiskFree))
+	s.gauge(desc("disk_min_free_bytes", "Free space below which events are refused, queue.min_free; 0 = the store is not open yet."), float64(stats.AcceptMark))
 	state := desc("store_state", "1 for the state that the store is in.", "state")
 	for _, name := range []string{queue.StateStarting, queue.StateOK, queue.StateNoSpace, queue.StateStopped} {
 		s.gauge(state, truth(stats.State == name), name)
@@ -132,55 +142,6 @@ func (c *collector) plugins(s sample, plugins []rest.Plugin) {
 		s.gauge(up, truth(in[rest.PluginReady] > 0), sink)
 		s.counter(restarts, float64(again), sink)
 	}
-}
-
-// webhookDescs are the descriptions of the series that every webhook has.
-type webhookDescs struct {
-	finished, attempts, state, pending, oldest, bytes, held *prometheus.Desc
-}
-
-func (c *collector) webhooks(s sample) {
-	d := webhookDescs{
-		finished: desc("deliveries_finished_total", "Deliveries that became success or failed since the start.", "webhook", "outcome"),
-		attempts: desc("attempts_total", "Attempts recorded since the start, by class of what went wrong; none = nothing.", "webhook", "code"),
-		state:    desc("deliveries", "Deliveries by state, each in one of them.", "webhook", "state"),
-		pending:  desc("queue_pending", "Deliveries that are not finished, whether pending, held or in flight.", "webhook"),
-		oldest:   desc("queue_oldest_age_seconds", "Age of the oldest delivery that waits for its first attempt; 0 = none.", "webhook"),
-		bytes:    desc("queue_webhook_live_bytes", "Bytes that the webhook's pending deliveries count for.", "webhook"),
-		held:     desc("webhook_held", "1 when the webhook makes no attempts for this reason.", "webhook", "reason"),
-	}
-	for _, l := range c.api.lanes() {
-		c.webhook(s, &d, &l)
-	}
-}
-
-func (c *collector) webhook(s sample, d *webhookDescs, l *fullLane) {
-	name, counts, since := l.Shown.ID, l.counts(), c.api.Feed.counts(l.Lane)
-	s.counter(d.finished, float64(since.success), name, "success")
-	s.counter(d.finished, float64(since.failed), name, "failed")
-	for i, code := range c.api.Feed.codes {
-		s.counter(d.attempts, float64(since.byCode[i]), name, string(cmp.Or(code, "none")))
-	}
-	s.gauge(d.state, float64(max(counts.Pending-counts.InFlight-counts.Held, 0)), name, "pending")
-	s.gauge(d.state, float64(counts.InFlight), name, "in_flight")
-	s.gauge(d.state, float64(counts.Held), name, "held")
-	s.gauge(d.state, float64(counts.Success), name, "success")
-	s.gauge(d.state, float64(counts.Failed), name, "failed")
-	s.gauge(d.pending, float64(counts.Pending), name)
-	s.gauge(d.bytes, float64(counts.LiveBytes), name)
-	age := time.Duration(0)
-	if oldest := c.api.oldest(l); !oldest.IsZero() {
-		age = max(c.api.Now().Sub(oldest), 0)
-	}
-	s.gauge(d.oldest, age.Seconds(), name)
-	for _, reason := range holdReasons() {
-		s.gauge(d.held, truth(l.Hold == reason), name, string(reason))
-	}
-}
-
-func holdReasons() []delivery.HoldReason {
-	return []delivery.HoldReason{delivery.HoldDisabled, delivery.HoldRemoved, delivery.HoldReturned,
-		delivery.HoldMisconfigured, delivery.HoldPluginDown, delivery.HoldRateLimited, delivery.HoldStorage}
 }
 
 func truth(b bool) float64 {

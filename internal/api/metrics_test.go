@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -38,6 +40,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 
 func TestMetricsCountWhatHappened(t *testing.T) {
 	w, _ := storyWorld(t)
+	w.dispatcher.states[backend] = LaneState{InFlight: 1, Attempts: 3, Took: 1500 * time.Millisecond}
 	w.start(t)
 	before := scrape(t, w)
 	w.Feed.Publish([]queue.Change{
@@ -47,15 +50,42 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		{Lane: backend, Seq: 3, State: delivery.Failed, Code: delivery.CodeDropped, Kind: rest.KindDropped},
 		accepted(backend, 4),
 	})
+	w.Timings.Accepted(700 * time.Microsecond)
+	w.Timings.Committed(30 * time.Millisecond)
+	for _, a := range []delivery.Attempt{
+		{Outcome: delivery.Delivered, Duration: 200 * time.Millisecond},
+		{Outcome: delivery.Retry, Duration: 30 * time.Second, Code: delivery.CodeTimeout},
+		{Outcome: delivery.Rejected, Duration: time.Millisecond, Code: "made_up_by_a_sink"},
+		{Outcome: delivery.Interrupted, Duration: time.Hour, Code: delivery.CodeInterrupted},
+	} {
+		w.Timings.Attempted("http", &a, 90*time.Second)
+	}
+	w.Timings.Attempted("http", &delivery.Attempt{Outcome: delivery.Skipped, Duration: time.Millisecond}, -1)
 	after := scrape(t, w)
 	for _, want := range []string{
 		`peanuts_relay_build_info{commit="abc",go_version="go1.26",version="1.2.3"} 1`,
-		`peanuts_relay_events_accepted_total 7`, `peanuts_relay_events_duplicate_total 2`, `peanuts_relay_unstable_json_total 1`,
+		`peanuts_relay_events_accepted_total{helper="expenses"} 5`, `peanuts_relay_events_accepted_total{helper="crm"} 2`, `peanuts_relay_ready 1`,
+		`peanuts_relay_event_accept_duration_seconds_bucket{le="0.001"} 1`, `peanuts_relay_event_accept_duration_seconds_bucket{le="0.0005"} 0`,
+		`peanuts_relay_queue_commit_duration_seconds_sum 0.03`, `peanuts_relay_queue_commit_duration_seconds_count 1`,
+		`peanuts_relay_attempt_duration_seconds_bucket{outcome="success",sink="http",le="0.25"} 2`,
+		`peanuts_relay_attempt_duration_seconds_count{outcome="success",sink="http"} 2`,
+		`peanuts_relay_attempt_duration_seconds_count{outcome="failure",sink="http"} 2`,
+		`peanuts_relay_attempt_duration_seconds_count{outcome="failure",sink="slack"} 0`,
+		`peanuts_relay_accept_to_success_seconds_bucket{sink="http",le="120"} 1`, `peanuts_relay_accept_to_success_seconds_bucket{sink="http",le="60"} 0`,
+		`peanuts_relay_accept_to_success_seconds_count{sink="http"} 1`, `peanuts_relay_accept_to_success_seconds_count{sink="slack"} 0`,
+		`peanuts_relay_attempt_errors_total{code="timeout",sink="http"} 1`, `peanuts_relay_attempt_errors_total{code="other",sink="http"} 1`,
+		`peanuts_relay_attempt_errors_total{code="dns",sink="http"} 0`, `peanuts_relay_attempt_errors_total{code="no_result",sink="slack"} 0`,
+		`peanuts_relay_webhook_info{helper="expenses",sink="http",webhook="expenses.backend"} 1`,
+		`peanuts_relay_webhook_attempt_duration_seconds_sum{webhook="expenses.backend"} 1.5`,
+		`peanuts_relay_webhook_attempt_duration_seconds_count{webhook="expenses.backend"} 3`,
+		`peanuts_relay_webhook_attempt_duration_seconds_count{webhook="crm.main"} 0`,
+		`peanuts_relay_queue_max_bytes 1.073741824e+10`, `peanuts_relay_disk_min_free_bytes 5.36870912e+08`,
+		`peanuts_relay_events_duplicate_total 2`, `peanuts_relay_unstable_json_total 1`,
 		`peanuts_relay_events_rejected_total{reason="invalid"} 3`, `peanuts_relay_events_rejected_total{reason="too_large"} 0`,
-		`peanuts_relay_attempts_total{code="none",webhook="expenses.backend"} 1`,
-		`peanuts_relay_attempts_total{code="timeout",webhook="expenses.backend"} 1`,
-		`peanuts_relay_attempts_total{code="other",webhook="expenses.backend"} 1`,
-		`peanuts_relay_attempts_total{code="dns",webhook="crm.main"} 0`,
+		`peanuts_relay_attempts_total{outcome="success",webhook="expenses.backend"} 1`,
+		`peanuts_relay_attempts_total{outcome="retry",webhook="expenses.backend"} 1`,
+		`peanuts_relay_attempts_total{outcome="failed",webhook="expenses.backend"} 1`,
+		`peanuts_relay_attempts_total{outcome="retry",webhook="crm.main"} 0`,
 		`peanuts_relay_deliveries_finished_total{outcome="success",webhook="expenses.backend"} 1`,
 		`peanuts_relay_deliveries_finished_total{outcome="failed",webhook="expenses.backend"} 2`,
 		`peanuts_relay_deliveries_finished_total{outcome="failed",webhook="crm.main"} 0`,
@@ -66,7 +96,8 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 		`peanuts_relay_queue_oldest_age_seconds{webhook="expenses.backend"} 3595`,
 		`peanuts_relay_queue_oldest_age_seconds{webhook="crm.main"} 0`,
 		`peanuts_relay_webhook_held{reason="disabled",webhook="expenses.alerts"} 1`,
-		`peanuts_relay_webhook_held{reason="disabled",webhook="expenses.backend"} 0`,
+		`peanuts_relay_webhook_held{reason="none",webhook="expenses.backend"} 0`,
+		`peanuts_relay_webhooks_held{reason="disabled"} 1`, `peanuts_relay_webhooks_held{reason="plugin_down"} 0`,
 		`peanuts_relay_store_state{state="ok"} 1`, `peanuts_relay_store_state{state="stopped"} 0`,
 		`peanuts_relay_queue_groups_total 5`, `peanuts_relay_replays_active 1`, `peanuts_relay_disk_free_bytes 1.099511627776e+12`,
 	} {
@@ -89,6 +120,24 @@ func series(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// parseMetrics is a scrape by series.
+func parseMetrics(t *testing.T, w *world) map[string]float64 {
+	t.Helper()
+	all := map[string]float64{}
+	for line := range strings.Lines(w.request("GET", "/metrics", "").Body.String()) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		at := strings.LastIndexByte(line, ' ')
+		v, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[line[:at]] = v
+	}
+	return all
 }
 
 // A scrape must not cost more when the log is long.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -56,11 +57,13 @@ func (a *API) endpoints() []endpoint {
 	}
 }
 
-// routes registers every endpoint, and for every path that exists the answer to
-// the methods that it does not take.
-func (a *API) routes() *http.ServeMux {
+// routes are all endpoints.
+func (a *API) routes() *http.ServeMux { return a.mount(a.endpoints()) }
+
+// mount registers endpoints, and for every path that exists the answer to the
+// methods that it does not take.
+func (a *API) mount(all []endpoint) *http.ServeMux {
 	mux := http.NewServeMux()
-	all := a.endpoints()
 	allowed := map[string][]string{}
 	for _, e := range all {
 		mux.Handle(e.method+" "+e.path, a.answer(cmp.Or(e.body, maxBody), e.serve))
@@ -90,10 +93,15 @@ func (a *API) routes() *http.ServeMux {
 	return mux
 }
 
-// getMetrics serves what the registry gathers. One scrape at a time is enough;
+// scraper serves what the registry gathers. One scrape at a time is enough;
 // two allow for a second scraper.
+func scraper(r *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Registry: r})
+}
+
+// getMetrics is the same for every mux, so that what it bounds is bounded for all.
 func (a *API) getMetrics() func(http.ResponseWriter, *http.Request) (any, error) {
-	h := promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Registry: a.Registry})
+	h := a.scraper
 	return func(w http.ResponseWriter, r *http.Request) (any, error) {
 		if _, err := params(r); err != nil {
 			return nil, err

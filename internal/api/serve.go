@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
@@ -34,7 +35,7 @@ func (a *API) server() *http.Server {
 // Serve answers requests on l, which it closes, until Shutdown. It may be
 // called for several listeners.
 func (a *API) Serve(l net.Listener) error {
-	err := a.srv.Serve(newBounded(l, maxConns))
+	err := a.srv.Serve(newBounded(l, maxConns, &a.full))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -73,23 +74,43 @@ func peer(r *http.Request) *uint32 {
 	return nil
 }
 
+// Full reports whether a listener takes no connection because as many are open as may
+// be.
+func (a *API) Full() bool { return a.full.Load() > 0 }
+
 // bounded accepts a connection only when fewer than its capacity are open; the
 // others wait in the kernel's backlog.
 type bounded struct {
 	net.Listener
 	open   chan struct{}
+	full   *atomic.Int64 // listeners that wait for one of theirs to end
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newBounded(l net.Listener, capacity int) *bounded {
-	return &bounded{Listener: l, open: make(chan struct{}, capacity), closed: make(chan struct{})}
+func newBounded(l net.Listener, capacity int, full *atomic.Int64) *bounded {
+	return &bounded{Listener: l, open: make(chan struct{}, capacity), full: full, closed: make(chan struct{})}
+}
+
+// slot waits for one; false when the listener was closed.
+func (b *bounded) slot() bool {
+	select {
+	case b.open <- struct{}{}:
+		return true
+	default:
+	}
+	b.full.Add(1)
+	defer b.full.Add(-1)
+	select {
+	case b.open <- struct{}{}:
+		return true
+	case <-b.closed:
+		return false
+	}
 }
 
 func (b *bounded) Accept() (net.Conn, error) {
-	select {
-	case b.open <- struct{}{}:
-	case <-b.closed:
+	if !b.slot() {
 		return nil, net.ErrClosed
 	}
 	c, err := b.Listener.Accept()

@@ -102,15 +102,23 @@ func (a *API) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := params(r); err != nil {
 		return nil, err
 	}
+	if why := a.unready(); why != nil {
+		return unhealthy(why...)
+	}
+	return rest.Health{OK: true, Reasons: []string{}}, nil
+}
+
+// unready says why events are not taken; nil = they are.
+func (a *API) unready() (why []string) {
 	if a.Ready != nil {
 		if err := a.Ready(); err != nil {
-			return unhealthy(err.Error())
+			return []string{err.Error()}
 		}
 	}
 	if stats := a.Store.Stats(); stats.State != queue.StateOK {
-		return unhealthy(reasons(&stats, nil)...)
+		return reasons(&stats, nil)
 	}
-	return rest.Health{OK: true, Reasons: []string{}}, nil
+	return nil
 }
 
 func unhealthy(reasons ...string) (any, error) {

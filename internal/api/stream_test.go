@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,7 +256,7 @@ func TestTheConnectionLimitHoldsOthersBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newBounded(inner, 2)
+	l := newBounded(inner, 2, new(atomic.Int64))
 	acceptedConns := make(chan net.Conn)
 	var wg sync.WaitGroup
 	wg.Go(func() {

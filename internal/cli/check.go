@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,7 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
-	var format string
+	var format, environ string
 	var online bool
 	c := a.command(&cobra.Command{
 		Use:   "check [FILE]",
@@ -27,7 +29,9 @@ func (a *app) checkCommand() *cobra.Command {
 secrets included. It starts the sink plugins that the file names, has them look at their
 settings and ends them, and runs the file's own tests. It changes nothing. With --online
 the plugins also ask the remote side, which may take a while, whether the settings work.
-Exit status 78 when there is an error or a test does not hold; warnings do not count`,
+With --environ the references to the environment are those of another process, such as
+the daemon that runs. Exit status 78 when there is an error or a test does not hold;
+warnings do not count`,
 		Example: `peanuts-relay check --online
 peanuts-relay check ./config.yaml --format json`,
 		Args: wantArgs(0, 1, "at most one file"),
@@ -35,12 +39,52 @@ peanuts-relay check ./config.yaml --format json`,
 			if err := oneOf(cmd, "format", format, []string{"text", "json"}); err != nil {
 				return err
 			}
+			if environ != "" {
+				if err := a.takeEnvironment(environ); err != nil {
+					return err
+				}
+			}
 			return a.check(cmd.Context(), args, format == "json", online)
 		},
 	})
 	c.Flags().StringVar(&format, "format", "text", "`FORMAT` of the report: text or json")
 	c.Flags().BoolVar(&online, "online", false, "let plugins ask the remote side")
+	c.Flags().StringVar(&environ, "environ", "", "take the environment from `FILE`, as in /proc/PID/environ; - is standard input")
 	return c
+}
+
+// maxEnvironment is more than the kernel lets a process have by default.
+const maxEnvironment = 8 << 20
+
+// takeEnvironment has this command see the environment in a file, whose lines end in a
+// zero byte, instead of its own. As in a process, the first of two with one name counts.
+func (a *app) takeEnvironment(path string) error {
+	in := a.In
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return fileFault(err, "read the environment")
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxEnvironment))
+	if err != nil {
+		return fmt.Errorf("read the environment: %w", err)
+	}
+	env := map[string]string{}
+	for line := range strings.SplitSeq(string(text), "\x00") {
+		if name, value, ok := strings.Cut(line, "="); ok {
+			if _, twice := env[name]; !twice {
+				env[name] = value
+			}
+		}
+	}
+	a.Env = func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}
+	return nil
 }
 
 func (a *app) check(ctx context.Context, args []string, asJSON, online bool) error {

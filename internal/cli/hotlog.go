@@ -30,7 +30,7 @@ type logFormat struct {
 
 // newLog writes the daemon's log to standard error as configured.
 func (a *app) newLog(c config.Log) *hotLog {
-	h := &hotLog{app: a, out: &lineWriter{w: a.Err}}
+	h := &hotLog{app: a, out: &lineWriter{w: a.rawErr()}}
 	h.Set(c)
 	return h
 }

@@ -2,13 +2,9 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 )
@@ -35,24 +31,6 @@ func (a *app) logHandler(w io.Writer, c config.Log) (slog.Level, slog.Handler) {
 		return level, newJournalHandler(w, level)
 	}
 	return level, slog.NewTextHandler(w, options)
-}
-
-// isJournal reports whether standard error is the journal's stream itself: what
-// JOURNAL_STREAM says of its device and inode must hold, for a child of a
-// service may have it redirected (systemd.exec(5), "$JOURNAL_STREAM").
-func (a *app) isJournal() bool {
-	stream, file := a.env("JOURNAL_STREAM"), (*os.File)(nil)
-	if f, ok := a.Err.(*os.File); ok {
-		file = f
-	}
-	if stream == "" || file == nil {
-		return false
-	}
-	var st unix.Stat_t
-	if unix.Fstat(int(file.Fd()), &st) != nil {
-		return false
-	}
-	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // journalHandler writes lines with the priority before them and without the

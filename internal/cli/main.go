@@ -48,6 +48,9 @@ type ServeOptions struct {
 	// Notify tells the service manager a state, such as READY=1; RELOADING=1 gets
 	// its MONOTONIC_USEC. Without a service manager it does nothing.
 	Notify func(state string) error
+	// Watchdog is how long the service manager waits for word (WATCHDOG_USEC); 0 = it
+	// does not watch.
+	Watchdog time.Duration
 	// Rejected is the report of the files on the disk when the configuration is the
 	// last known good one instead; nil = they are fine. LastKnownGood is its
 	// generation, 0 likewise.

@@ -57,6 +57,17 @@ func (n *notifier) notify(state string) error {
 	}
 }
 
+// watchdogLimit is how long the service manager waits for word before it restarts this
+// process (sd_watchdog_enabled(3)); 0 = it does not, or watches another process.
+func (a *app) watchdogLimit() time.Duration {
+	limit, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		fmt.Fprintf(a.Err, "%s %v; the watchdog is not fed\n", a.errStyle().warn("warning:"), err)
+		return 0
+	}
+	return limit
+}
+
 // hasState reports whether one of the lines of state is this one.
 func hasState(state, line string) bool {
 	for s := range strings.SplitSeq(state, "\n") {

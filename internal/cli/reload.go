@@ -11,9 +11,9 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
-// defaultWait is how long reload waits: plugins have 30 s to start, and a queue
+// ReloadWait is how long reload waits: plugins have 30 s to start, and a queue
 // of reloads is at most two long.
-const defaultWait = 60 * time.Second
+const ReloadWait = 60 * time.Second
 
 func (a *app) reloadCommand() *cobra.Command {
 	var asJSON bool
@@ -44,8 +44,8 @@ peanuts-relay reload --wait=5m`,
 			})
 		},
 	}))
-	c.Flags().StringVar(&wait, "wait", defaultWait.String(), "wait at most this `LONG` for the result, written --wait=5m")
-	c.Flags().Lookup("wait").NoOptDefVal = defaultWait.String()
+	c.Flags().StringVar(&wait, "wait", ReloadWait.String(), "wait at most this `LONG` for the result, written --wait=5m")
+	c.Flags().Lookup("wait").NoOptDefVal = ReloadWait.String()
 	c.Flags().BoolVar(&asJSON, "json", false, "print the document of the REST API")
 	return c
 }

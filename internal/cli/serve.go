@@ -36,6 +36,7 @@ func (a *app) serve(ctx context.Context, strict bool) error {
 	if a.deps.Serve == nil {
 		return failf("", "this program was built without the daemon")
 	}
+	a.markErr()
 	// Before anything is read: a hangup must not end a daemon that starts, and
 	// what it asks for must not be missed.
 	hangup, stopHangup := untilHangup()
@@ -57,7 +58,7 @@ func (a *app) serve(ctx context.Context, strict bool) error {
 	s.warn(log.Logger(), path)
 	err = a.deps.Serve(ctx, s.cfg, ServeOptions{Logger: log.Logger(), Version: v.Version, Commit: v.Commit,
 		Path: path, Report: s.report,
-		Hangup: hangup, SetLog: log.Set, Notify: newNotifier().notify,
+		Hangup: hangup, SetLog: log.Set, Notify: newNotifier().notify, Watchdog: a.watchdogLimit(),
 		Rejected: s.rejected, LastKnownGood: s.entry.Generation})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil

@@ -49,6 +49,9 @@ func (a *app) printStatus(s *rest.Status) error {
 	addConfig(p, &s.Config)
 	p.add("events", s.Listen.Events)
 	p.add("admin", s.Listen.Admin)
+	if s.Listen.Metrics != "" {
+		p.add("metrics", s.Listen.Metrics)
+	}
 	p.add("accepted", fmt.Sprintf("%s since the start, %s repeated%s", plural(s.Ingest.Accepted, "event", "events"), grouped(int64(s.Ingest.Duplicates)), rejections(s.Ingest.Rejected)))
 	c := s.Queue.Counts
 	p.add("queue", fmt.Sprintf("%s, %s of %s", st.status(s.Queue.State), byteSize(c.LiveBytes), byteSize(s.Queue.MaxBytes)))

@@ -81,8 +81,8 @@ type Listen struct {
 	EventsGroup string `koanf:"events_group" default:"" restart:"yes" example:"www-data"`
 	// User ids that may hand in events, checked against the connecting process; empty allows whoever can open the socket.
 	AllowUIDs []uint32 `koanf:"allow_uids" default:"[]" range:"0..4294967295" max:"1000" restart:"yes" example:"[1001]"`
-	// TCP address of an additional listener for Prometheus metrics; empty is off.
-	Metrics string `koanf:"metrics" default:"" restart:"yes" later:"yes" example:"127.0.0.1:9465"`
+	// TCP address of an additional listener with `/metrics`, `/livez` and `/readyz` and nothing else; empty is off. Without a token: an address that others reach is warned of.
+	Metrics string `koanf:"metrics" default:"" restart:"yes" example:"127.0.0.1:9465"`
 	// Bearer token of the web listener, and what its login asks for: at least 16 characters. Whoever has it may do everything that the admin socket can.
 	WebToken secret.String `koanf:"web_token" restart:"yes" example:"${cred:web-token}"`
 	// Largest event that is accepted; larger ones get 413.

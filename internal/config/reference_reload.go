@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// hotReload is the last section of docs/config.md.
+// hotReload is the last part of docs/config.md: what is in no table.
 func hotReload() string { return strings.ReplaceAll(hotReloadText, "´", "`") }
 
 // hotReloadText has ´ where the document has a backtick.
@@ -85,4 +85,19 @@ the receiver has another one, list both for a time, in the order of steps of [re
 ´tests´ says what must become of an event: which webhooks get it, headers, body, signature. ´check´ runs them, and so does every reload.
 A test that does not hold is a warning, and with ´reload.require_tests: true´ an error: such an edit is refused.
 [config.example.yaml](../config.example.yaml) has one.
+
+## Proxies
+
+A server that reaches the network by a proxy says so in the daemon's environment, in the usual variables, which are read at the start:
+
+| variable | for |
+|---|---|
+| ´HTTPS_PROXY´ | webhooks whose url begins with ´https://´ |
+| ´HTTP_PROXY´ | those with ´http://´ |
+| ´NO_PROXY´ | hosts that are reached directly: names with the domains below them, addresses, ranges such as ´10.0.0.0/8´, separated by commas. Loopback addresses always are |
+
+The value is ´http://HOST:PORT´, ´https://HOST:PORT´ for a proxy that is itself spoken to by TLS, or ´socks5://HOST:PORT´; with
+´USER:PASSWORD@´ before the host if the proxy wants that. For an ´https://´ url the proxy is asked for a tunnel (´CONNECT´) and sees host and
+port alone; requests to an ´http://´ url it reads. The name of the receiver is resolved by the proxy, so of [´egress´](#egress) only what
+the url spells out is judged. What a proxy fails at is an attempt with the code ´proxy´, which is retried; a ´407´ is among it.
 `

@@ -45,6 +45,8 @@ const (
 	codeUnreadableRef   = "unreadable_reference"
 	codeUnsupported     = "unsupported"
 	codeBadPath         = "bad_path"
+	codeBadAddress      = "bad_address"
+	codeOpenMetrics     = "open_metrics"
 	codeUnknownGroup    = "unknown_group"
 	codeBadURL          = "bad_url"
 	codeScheme          = "unsupported_scheme"

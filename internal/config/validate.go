@@ -86,9 +86,7 @@ func (l *loader) validateListen(c *Listen) {
 		l.problem(group, Finding{Code: codeUnknownGroup, Message: "there is no group " + l.named(group, c.EventsGroup, "of that name"), Suggestion: "create it with groupadd --system"})
 	}
 	l.validateWeb(c)
-	if c.Metrics != "" {
-		l.unsupported([]string{"listen", "metrics"}, "a metrics listener of its own (/metrics is on listen.admin)")
-	}
+	l.validateMetrics(c.Metrics)
 }
 
 // groupExists accepts names and numbers; "" is no group at all.

@@ -158,7 +158,7 @@ type Header struct {
 // did not take place (a reused connection has no DNS, Connect or TLS).
 type Phases struct {
 	DNS       time.Duration
-	Connect   time.Duration
+	Connect   time.Duration // behind a proxy: until that carries the connection
 	TLS       time.Duration
 	FirstByte time.Duration // from the last byte of the request written
 }

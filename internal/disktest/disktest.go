@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,4 +211,27 @@ func FillInodes(t *testing.T, dir string, free int64) (release func()) {
 			t.Error(err)
 		}
 	}
+}
+
+// Freeze has the file system hold up whoever writes, in a wait that no signal ends, until
+// thaw is called, at the latest at the end of the test (FIFREEZE in
+// https://man7.org/linux/man-pages/man2/ioctl_fs.2.html and fsfreeze(8)).
+func (d *Disk) Freeze() (thaw func()) {
+	d.t.Helper()
+	const freeze, unfreeze = 0xc0045877, 0xc0045878
+	f, err := os.Open(d.Dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := unix.IoctlSetInt(int(f.Fd()), freeze, 0); err != nil {
+		f.Close()
+		d.t.Skipf("this file system cannot be frozen: %v", err)
+	}
+	thaw = sync.OnceFunc(func() {
+		if err := errors.Join(unix.IoctlSetInt(int(f.Fd()), unfreeze, 0), f.Close()); err != nil {
+			d.t.Errorf("thaw %s: %v", d.Dir, err)
+		}
+	})
+	d.t.Cleanup(thaw)
+	return thaw
 }

@@ -199,11 +199,12 @@ func (d *Dispatcher) guard(webhook string, o *delivery.Outbound, call func()) (p
 func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state string) {
 	l.mu.Lock()
 	ordered := l.holds(del.Seq)
-	l.calls.n--
+	l.calls.ended(l.d.store.Now())
 	keep, say := l.settle(s, del, a)
 	l.kick()
 	l.arm()
 	l.mu.Unlock()
+	l.d.observe(s.SinkName, a, sinceAccepted(del))
 	if keep {
 		l.d.store.Complete(queue.Completion{Delivery: *del, Attempt: a, Sink: state, Ordered: ordered})
 		failpoint.Here("attempt.recorded")
@@ -211,6 +212,15 @@ func (l *lane) record(s *slot, del *queue.Delivery, a *delivery.Attempt, state s
 	if say != nil {
 		say()
 	}
+}
+
+// sinceAccepted is how long ago the delivery's event was accepted, -1 when its first
+// attempts are not these. A clock that was set back makes it 0.
+func sinceAccepted(del *queue.Delivery) time.Duration {
+	if del.Replay || del.Track == queue.Returning || del.Accepted.IsZero() {
+		return -1
+	}
+	return max(time.Since(del.Accepted), 0)
 }
 
 // settle lets the lane draw its conclusions from an attempt. keep says that the
@@ -222,6 +232,8 @@ func (l *lane) settle(s *slot, del *queue.Delivery, a *delivery.Attempt) (keep b
 		l.interrupted(del, a)
 		return false, nil
 	}
+	l.spent.attempts++
+	l.spent.took += a.Duration
 	o := owner{state: ownSettling, attempt: a.Number}
 	counts := retry.Counts(a)
 	switch {

@@ -14,10 +14,14 @@ import (
 // it.
 type calls struct {
 	n       int    // under way, or being filled
+	moved   int64  // relay time at which one began or ended last
 	waiting *batch // one that waits for more; others do not wait meanwhile
 	more    chan struct{}
 	pace    pace
 }
+
+func (c *calls) begun(now int64) { c.n, c.moved = c.n+1, now }
+func (c *calls) ended(now int64) { c.n, c.moved = c.n-1, now }
 
 // batch is what one call carries. It belongs to a worker, which uses it again
 // for its next call.
@@ -236,7 +240,7 @@ func (l *lane) mayCall() bool {
 
 // beginCall counts a call under the target that it uses.
 func (l *lane) beginCall(s *slot) {
-	l.calls.n++
+	l.calls.begun(l.d.store.Now())
 	if l.terms.limits.PerSecond > 0 {
 		l.calls.pace.spend(&l.terms.limits, l.d.store.Now())
 	}
@@ -262,7 +266,7 @@ func (l *lane) putBack(del *queue.Delivery) {
 
 // giveBack undoes the claims of a call that is not made: no attempt took place.
 func (l *lane) giveBack(b *batch) {
-	l.calls.n--
+	l.calls.ended(l.d.store.Now())
 	l.calls.pace.refund(&b.limits)
 	l.halt.probingEnded()
 	for i := range b.dels {
@@ -318,7 +322,7 @@ func (d *Dispatcher) sendBatch(b *batch) {
 func (l *lane) recordBatch(b *batch) {
 	var say []func()
 	l.mu.Lock()
-	l.calls.n--
+	l.calls.ended(l.d.store.Now())
 	for i := range b.dels {
 		ordered := l.holds(b.dels[i].Seq)
 		keep, what := l.settle(b.slot, &b.dels[i], b.as[i])
@@ -332,6 +336,9 @@ func (l *lane) recordBatch(b *batch) {
 	l.kick()
 	l.arm()
 	l.mu.Unlock()
+	for i := range b.dels {
+		l.d.observe(b.slot.SinkName, b.as[i], sinceAccepted(&b.dels[i]))
+	}
 	if len(b.done) > 0 {
 		l.d.store.CompleteAll(b.done)
 	}

@@ -91,6 +91,12 @@ type Options struct {
 	Logger    *slog.Logger // nil discards
 	RingBytes int64        // payload bytes that all lanes together keep in memory; 0 = 32 MiB
 
+	// Observe, if set, is told of each attempt that is over, by the goroutine that made
+	// it: the Target.SinkName, and how long ago by the wall clock the event was accepted,
+	// which is less than 0 for a delivery that an operator brought back. It must
+	// not block, nor keep the attempt. Tests of a webhook are no attempts.
+	Observe func(sink string, a *delivery.Attempt, since time.Duration)
+
 	ringSize int // tests: other than 512
 }
 
@@ -99,6 +105,7 @@ type Dispatcher struct {
 	store     Store
 	storeID   uint64
 	log       *slog.Logger
+	observe   func(sink string, a *delivery.Attempt, since time.Duration)
 	ringSize  int
 	ringBytes int64
 
@@ -127,6 +134,9 @@ func New(o Options) *Dispatcher {
 		ringBytes: o.RingBytes, next: make(chan func()), done: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.observe = o.Observe; d.observe == nil {
+		d.observe = func(string, *delivery.Attempt, time.Duration) {}
 	}
 	if d.ringSize == 0 {
 		d.ringSize = ringSize

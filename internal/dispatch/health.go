@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 )
@@ -16,6 +17,12 @@ type health struct {
 	failing bool
 	warned  bool  // a warning was written and wants its counterpart
 	quiet   int64 // no further warning before this relay time
+}
+
+// spent counts the lane's attempts since the start. The lane's lock guards it.
+type spent struct {
+	attempts uint64
+	took     time.Duration
 }
 
 // healthChange is what note found worth a line in the log.

@@ -35,6 +35,7 @@ type lane struct {
 	terms  terms
 	halt   halt
 	health health
+	spent  spent
 	jobs   []*replayJob
 	armed  int64 // the time that the timers know; 0 = none
 }

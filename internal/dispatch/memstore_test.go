@@ -92,7 +92,7 @@ func (s *memStore) accept(n int, lanes ...queue.Lane) []uint64 {
 		seqs = append(seqs, s.seq)
 		for _, lane := range lanes {
 			del := queue.Delivery{Lane: lane, Seq: s.seq, Track: queue.Ready, EventID: fmt.Sprintf("evt_%d", s.seq),
-				EventType: "entry.created", EntryID: s.entryOf(s.seq), Payload: s.payload}
+				EventType: "entry.created", EntryID: s.entryOf(s.seq), Accepted: time.Now(), Payload: s.payload}
 			if del.Payload == nil {
 				del.Payload = fmt.Appendf(nil, "payload %d", s.seq)
 			}

@@ -17,9 +17,11 @@ type LaneStats struct {
 	HoldEnds time.Time // wall clock; zero when no time ends it
 	HoldWhy  string    // what the sink says of a hold that it asked for, if anything
 	InFlight int
-	NextDue  time.Time // wall clock of the next retry that is known; zero = none
-	Failing  bool      // the last counted attempt did not succeed
-	Replays  int       // replays under way
+	NextDue  time.Time     // wall clock of the next retry that is known; zero = none
+	Failing  bool          // the last counted attempt did not succeed
+	Replays  int           // replays under way
+	Attempts uint64        // over since the start; those that the daemon cut short do not count
+	Took     time.Duration // the time of all of them
 }
 
 // LaneStats describes a lane; one that never ran is held as removed.
@@ -40,7 +42,8 @@ func (l *lane) stats() (LaneStats, *slot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.slot()
-	st := LaneStats{Hold: l.holdReason(s), InFlight: l.inFlight, Failing: l.health.failing, Replays: len(l.jobs)}
+	st := LaneStats{Hold: l.holdReason(s), InFlight: l.inFlight, Failing: l.health.failing, Replays: len(l.jobs),
+		Attempts: l.spent.attempts, Took: l.spent.took}
 	if st.Hold == delivery.HoldMisconfigured {
 		st.HoldWhy = l.halt.why
 	}

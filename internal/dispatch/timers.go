@@ -14,6 +14,7 @@ type timers struct {
 	heap wakeHeap
 	at   map[*lane]*wakeup
 	poke chan struct{}
+	ask  chan chan<- struct{} // see Dispatcher.Turn
 }
 
 type wakeup struct {
@@ -28,6 +29,7 @@ const maxSleep = time.Hour
 func (t *timers) init() {
 	t.at = map[*lane]*wakeup{}
 	t.poke = make(chan struct{}, 1)
+	t.ask = make(chan chan<- struct{})
 }
 
 // set arranges for l.wake at a relay time; 0 cancels.
@@ -92,6 +94,8 @@ func (t *timers) run(done <-chan struct{}, now func() int64) {
 		select {
 		case <-timer.C:
 		case <-t.poke:
+		case asked := <-t.ask:
+			close(asked)
 		case <-done:
 			return
 		}

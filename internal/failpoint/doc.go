@@ -16,6 +16,7 @@
 //	error       the call is not made, and reported as failed
 //	late        the call is made, and reported as failed
 //	torn        half of what is to be written is written, then it kills itself
+//	hang        who comes there, before the call, goes no further; nobody else is held up
 //
 // A line on standard error says that the point was reached. Points are placed with
 // [Here], [Call] and [Torn], with their names as constants.

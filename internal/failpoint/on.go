@@ -40,7 +40,7 @@ func parse(text string) *armed {
 		a.nth, err = strconv.ParseInt(count, 10, 64)
 	}
 	switch what {
-	case "kill", "kill-after", "error", "late", "torn":
+	case "kill", "kill-after", "error", "late", "torn", "hang":
 	default:
 		err = fmt.Errorf("unknown %q", what)
 	}
@@ -72,7 +72,11 @@ func failed(name string) error { return fmt.Errorf("failpoint %s: %w", name, sys
 
 // Here is a moment at which the process may be killed.
 func Here(name string) {
-	if reached(name) != "" {
+	switch reached(name) {
+	case "":
+	case "hang":
+		select {}
+	default:
 		die()
 	}
 }
@@ -89,6 +93,8 @@ func Call(name string, call func() error) error {
 		return failed(name)
 	case "kill-after":
 		_ = call()
+	case "hang":
+		select {}
 	}
 	die()
 	return nil

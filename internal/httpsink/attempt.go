@@ -10,8 +10,8 @@ import (
 
 // attempt is the context of one request. The dialer finds it by its Value and
 // notes how far it came, also when nobody waits for the connection any longer:
-// another address of the host may still be tried, and net/http goes on dialling
-// for its pool. That is why one that has dialled is not used again.
+// another address of the host may still be tried. That is why one that has
+// dialled is not used again.
 type attempt struct {
 	context.Context
 
@@ -20,8 +20,9 @@ type attempt struct {
 	mu      sync.Mutex
 	started time.Time // of the dial
 	control time.Time // first address tried: the name is resolved
-	opened  time.Time // TCP connection established
+	opened  time.Time // there is a connection to the receiver, TLS not yet
 	addr    string    // last address tried
+	step    string    // what is done over the TCP connection to make it ready
 
 	given bool  // there was a connection, set by note
 	sent  bool  // the request was written, set by note
@@ -45,6 +46,13 @@ func (at *attempt) Value(key any) any {
 // come before it by a hair, and by more when a host has several addresses; then
 // it would look as if the connection had failed before the time was over.
 func (at *attempt) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// enter notes what is waited for from now on.
+func (at *attempt) enter(step string) {
+	at.mu.Lock()
+	at.step = step
+	at.mu.Unlock()
+}
 
 // over is why the attempt has to end; nil = it need not.
 func (at *attempt) over() error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
+	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
 	"github.com/peanutsapp/peanuts-relay/internal/secret"
 )
 
@@ -49,14 +50,16 @@ func (s *Sink) stage(a *delivery.Attempt, at *attempt) string {
 		return "sending the request to " + s.peer(a)
 	case at.started.IsZero():
 		return "before a connection was tried"
+	case at.step != "":
+		return at.step
+	case at.control.IsZero() && s.proxy != nil:
+		return "looking up the proxy " + s.proxy.host
 	case at.control.IsZero():
-		return "looking up " + s.host
-	case at.opened.IsZero():
-		return "connecting to " + s.peer(a)
-	case s.transport.Proxy != nil:
-		return "waiting for the proxy " + s.peer(a)
+		return "looking up " + s.url.Host
+	case s.proxy != nil:
+		return "connecting to the proxy " + s.peer(a)
 	}
-	return "in the TLS handshake with " + s.peer(a)
+	return "connecting to " + s.peer(a)
 }
 
 // peer names the other end: the address when there is one.
@@ -64,7 +67,7 @@ func (s *Sink) peer(a *delivery.Attempt) string {
 	if a.Remote != "" {
 		return a.Remote
 	}
-	return s.host
+	return s.url.Host
 }
 
 func (s *Sink) classify(a *delivery.Attempt, at *attempt, err error) (delivery.Code, string) {
@@ -72,22 +75,19 @@ func (s *Sink) classify(a *delivery.Attempt, at *attempt, err error) (delivery.C
 		return delivery.CodeForbiddenAddr, fe.Error()
 	}
 	if pe, ok := errors.AsType[*proxyError](err); ok {
-		return delivery.CodeProxy, pe.Error()
-	}
-	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "proxyconnect" {
-		return delivery.CodeProxy, "no connection to the proxy: " + s.reason(a, oe.Err)
+		return delivery.CodeProxy, s.proxySentence(a, pe)
 	}
 	if de, ok := errors.AsType[*net.DNSError](err); ok {
 		return delivery.CodeDNS, dnsSentence(de)
 	}
-	if sentence, ok := s.tlsSentence(err); ok {
+	if sentence, ok := tlsSentence(err, s.url.Hostname()); ok {
 		return delivery.CodeTLS, sentence
 	}
 	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "dial" {
 		return delivery.CodeConnect, s.reason(a, err)
 	}
 	if at.ended != nil {
-		if sentence, ok := s.tlsSentence(at.ended); ok {
+		if sentence, ok := tlsSentence(at.ended, s.url.Hostname()); ok {
 			return delivery.CodeTLS, sentence
 		}
 	}
@@ -133,15 +133,38 @@ func dnsSentence(e *net.DNSError) string {
 	return "lookup of " + name + " failed: " + secret.Clean(e.Err, 200)
 }
 
-// tlsSentence recognises what a handshake and the verification of a
-// certificate end with; also a refused client certificate, of which TLS 1.3
-// tells after the handshake.
-func (s *Sink) tlsSentence(err error) (string, bool) {
+// proxySentence tells why a proxy did not carry the connection.
+func (s *Sink) proxySentence(a *delivery.Attempt, e *proxyError) string {
+	if e.err == nil {
+		return e.Error()
+	}
+	var why string
+	if de, ok := errors.AsType[*net.DNSError](e.err); ok {
+		why = dnsSentence(de)
+	} else if sentence, ok := tlsSentence(e.err, s.proxy.host); ok {
+		why = strings.NewReplacer("the receiver", "the proxy", "name it in tls.ca", "add it to the authorities of the system",
+			"name the authority in tls.ca", "add the authority to those of the system").Replace(sentence)
+	} else if e.what == noProxy {
+		why = s.reason(a, e.err)
+	} else if brokenConnection(e.err) {
+		why = "the proxy " + s.peer(a) + " " + ended(e.err) + " it"
+	} else if s.proxy.socks5 {
+		why = s.masker.line(strings.TrimPrefix(e.err.Error(), "unknown error "))
+	} else {
+		why = s.protocolSentence(e.err)
+	}
+	return e.what + ": " + why
+}
+
+// tlsSentence recognises what a handshake with the receiver at host and the
+// verification of its certificate end with; also a refused client certificate, of
+// which TLS 1.3 tells after the handshake.
+func tlsSentence(err error, host string) (string, bool) {
 	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		return invalidSentence(e), true
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		return hostnameSentence(e, s.template.URL.Hostname()), true
+		return hostnameSentence(e, host), true
 	}
 	if e, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if e.Cert != nil && bytes.Equal(e.Cert.RawIssuer, e.Cert.RawSubject) {
@@ -221,15 +244,17 @@ func brokenConnection(err error) bool {
 		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return true
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return true
-	}
-	// net/http does not export this one.
-	return strings.Contains(err.Error(), "server closed idle connection")
+	_, ok := errors.AsType[*net.OpError](err)
+	return ok
 }
 
-// unsolicited reports whether bytes came that were no answer to anything.
-func unsolicited(err error) bool { return strings.Contains(err.Error(), "readLoopPeekFailLocked") }
+// ended is how the other end ended a connection.
+func ended(err error) string {
+	if errors.Is(err, syscall.ECONNRESET) {
+		return "reset"
+	}
+	return "closed"
+}
 
 // cutOff reports whether what net/http finds malformed can be the beginning of
 // something right. On a connection that ended there it is.
@@ -240,10 +265,6 @@ func cutOff(err error) bool {
 }
 
 func (s *Sink) broken(a *delivery.Attempt, at *attempt, err error) string {
-	verb := "closed"
-	if errors.Is(err, syscall.ECONNRESET) {
-		verb = "reset"
-	}
 	when := "before an answer came"
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), at.ended != nil && cutOff(err):
@@ -251,7 +272,7 @@ func (s *Sink) broken(a *delivery.Attempt, at *attempt, err error) string {
 	case !at.sent, errors.Is(err, syscall.EPIPE):
 		when = "while the request was being sent"
 	}
-	return "the connection was " + verb + " by " + s.peer(a) + " " + when
+	return "the connection was " + ended(err) + " by " + s.peer(a) + " " + when
 }
 
 // protocolSentence explains what net/http says in words only.
@@ -260,8 +281,8 @@ func (s *Sink) protocolSentence(err error) string {
 	switch {
 	case strings.Contains(text, "response headers exceeded"):
 		return "the response headers exceed 64 KiB"
-	case unsolicited(err):
-		return "the receiver spoke before it was asked: this is not HTTP/1.1"
+	case errors.Is(err, http1.ErrEarly):
+		return "the proxy said more than its answer"
 	case strings.Contains(text, "malformed HTTP"):
 		return "the answer is not HTTP/1.1"
 	case strings.Contains(text, "malformed MIME header"):

@@ -129,9 +129,9 @@ func TestAnOrdinaryRequestIsOneWrite(t *testing.T) {
 	})
 	s := newSink(t, "http://"+addr, nil)
 	writes := make(chan int, 10)
-	dial := s.transport.DialContext
-	s.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := dial(ctx, network, address)
+	dial := s.dial
+	s.dial = func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := dial(ctx, address)
 		return countingConn{c, writes}, err
 	}
 	if a := deliver(t, s, outbound()); a.Outcome != delivery.Delivered {

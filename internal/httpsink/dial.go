@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -18,13 +17,12 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink/http1"
 )
 
-// dialer opens connections and remembers how long each part took. It does not
-// use the dial hooks of httptrace: net/http calls those for an attempt that may
-// be long over.
+// dialer opens the connections of one webhook and remembers how long each part
+// took. It does not change once it is in use.
 type dialer struct {
-	timeout time.Duration
 	control func(network, address string, c syscall.RawConn) error
-	tls     *tls.Config // for dialTLS
+	proxy   *proxy      // on the way; nil = none
+	tls     *tls.Config // for the receiver; nil = it speaks none
 }
 
 // conn is a connection with what there is to tell about its birth.
@@ -32,7 +30,6 @@ type conn struct {
 	net.Conn
 	socket *http1.Socket // under it; nil when the dialled connection is none
 	remote string
-	opened time.Time
 	phases delivery.Phases
 	ended  atomic.Pointer[error] // why reading failed; nil = it did not
 }
@@ -51,25 +48,42 @@ func (c *conn) Read(p []byte) (int, error) {
 // Socket returns what carries the connection.
 func (c *conn) Socket() *http1.Socket { return c.socket }
 
-func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := d.open(ctx, network, address)
-	if err != nil {
-		return nil, err // not a *conn that is nil
+// abort closes the connection without a farewell.
+func (c *conn) abort() {
+	if c.socket != nil {
+		_ = c.socket.Close() // it is given up
+		return
 	}
-	return c, nil
+	_ = c.Conn.Close()
 }
 
-func (d *dialer) open(ctx context.Context, network, address string) (*conn, error) {
+// dial returns a connection to address that carries requests. The attempt in ctx,
+// if there is one, is told how far it came.
+func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	at, _ := ctx.Value(attemptKey{}).(*attempt)
 	if at == nil {
 		at = new(attempt)
 	}
+	c, err := d.open(ctx, at, address)
+	if err != nil {
+		if d.proxy != nil {
+			err = &proxyError{what: noProxy, err: err}
+		}
+		return nil, err // not a *conn that is nil
+	}
+	if err := d.prepare(ctx, at, c); err != nil {
+		c.abort()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open makes the TCP connection.
+func (d *dialer) open(ctx context.Context, at *attempt, address string) (*conn, error) {
 	at.mu.Lock()
 	at.started = time.Now()
 	at.mu.Unlock()
 	nd := net.Dialer{
-		// Behind a proxy net/http lets a dial go on after the attempt has ended.
-		Timeout: d.timeout,
 		Control: func(network, address string, c syscall.RawConn) error {
 			at.mu.Lock()
 			at.addr = address
@@ -80,22 +94,43 @@ func (d *dialer) open(ctx context.Context, network, address string) (*conn, erro
 			return d.control(network, address, c)
 		},
 	}
-	nc, err := nd.DialContext(ctx, network, address)
+	nc, err := nd.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	at.mu.Lock()
-	defer at.mu.Unlock()
-	at.opened = time.Now()
-	c := &conn{Conn: nc, socket: http1.NewSocket(nc), remote: nc.RemoteAddr().String(), opened: at.opened}
+	c := &conn{Conn: nc, socket: http1.NewSocket(nc), remote: nc.RemoteAddr().String()}
 	if c.socket != nil {
 		c.Conn = c.socket
 	}
-	c.phases.Connect = at.opened.Sub(at.control)
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.addr = c.remote // of the addresses tried at the same time
 	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) == nil {
 		c.phases.DNS = at.control.Sub(at.started)
 	}
 	return c, nil
+}
+
+// prepare makes of a TCP connection one to the receiver.
+func (d *dialer) prepare(ctx context.Context, at *attempt, c *conn) error {
+	if d.proxy != nil {
+		if err := d.proxy.pass(ctx, at, c); err != nil {
+			return err
+		}
+	}
+	at.mu.Lock()
+	at.opened = time.Now()
+	c.phases.Connect = at.opened.Sub(at.control)
+	at.mu.Unlock()
+	if d.tls == nil {
+		return nil
+	}
+	at.enter("in the TLS handshake with " + d.proxy.receiver(c))
+	if err := c.secure(ctx, d.tls); err != nil {
+		return err
+	}
+	c.phases.TLS = time.Since(at.opened)
+	return nil
 }
 
 // handshakeError is a TLS handshake that failed.
@@ -104,42 +139,21 @@ type handshakeError struct{ err error }
 func (e *handshakeError) Error() string { return e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
 
-func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	c, err := d.open(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	start := time.Now()
-	tc := tls.Client(c.Conn, d.tls)
+// secure speaks TLS from here on.
+func (c *conn) secure(ctx context.Context, config *tls.Config) error {
+	tc := tls.Client(c.Conn, config)
 	if err := tc.HandshakeContext(ctx); err != nil {
-		_ = c.Conn.Close() // the handshake's error is the one that matters
-		return nil, &handshakeError{err}
+		return &handshakeError{err}
 	}
-	c.phases.TLS = time.Since(start)
 	c.Conn = tc
-	return c, nil
-}
-
-// proxyError is a proxy that did not open the tunnel.
-type proxyError struct{ status int }
-
-func (e *proxyError) Error() string {
-	return fmt.Sprintf("the proxy answered %d %s", e.status, http.StatusText(e.status))
-}
-
-func checkProxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK {
-		return &proxyError{resp.StatusCode}
-	}
 	return nil
 }
 
+// tlsConfig is for connections to a receiver.
 func tlsConfig(o TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		ServerName: strings.TrimSuffix(u.Hostname(), "."),
+		ServerName: serverName(u),
 		NextProtos: []string{"http/1.1"},
 		// Resumption spares the receiver most of a handshake.
 		ClientSessionCache: tls.NewLRUClientSessionCache(max(concurrency, 1)),
@@ -152,10 +166,7 @@ func tlsConfig(o TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 			return nil, errors.New("tls.ca: the file holds no PEM certificate")
 		}
 	case u.Scheme == "https":
-		// Read now: the first attempt would pay for it with its own time.
-		if roots, err := x509.SystemCertPool(); err == nil {
-			c.RootCAs = roots
-		}
+		c.RootCAs = systemRoots()
 	}
 	switch {
 	case len(o.CertPEM) == 0 && o.KeyPEM.IsZero():
@@ -169,4 +180,23 @@ func tlsConfig(o TLS, u *url.URL, concurrency int) (*tls.Config, error) {
 	}
 	c.Certificates = []tls.Certificate{pair}
 	return c, nil
+}
+
+// serverName is the host of a URL as certificates name it.
+func serverName(u *url.URL) string {
+	host, _, err := net.SplitHostPort(dialAddress(u))
+	if err != nil {
+		host = u.Hostname()
+	}
+	return strings.TrimSuffix(host, ".")
+}
+
+// systemRoots reads the system's authorities now: the first attempt would pay for
+// it with its own time. nil leaves it to that.
+func systemRoots() *x509.CertPool {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil
+	}
+	return roots
 }

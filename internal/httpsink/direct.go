@@ -48,9 +48,8 @@ func (x *exchange) release() {
 	x.attempt = attempt{}
 }
 
-// direct sends the request on this goroutine until it was sent over a
-// connection that was not stale.
-func (s *Sink) direct(ctx context.Context, end time.Time, o *delivery.Outbound, a *delivery.Attempt) {
+// send sends the request until it was sent over a connection that was not stale.
+func (s *Sink) send(ctx context.Context, end time.Time, o *delivery.Outbound, a *delivery.Attempt) {
 	x := s.exchanges.Get().(*exchange)
 	x.attempt = attempt{Context: ctx, end: end}
 	if err := x.render(s.head, o, a.Signatures); err != nil {
@@ -116,7 +115,8 @@ func (s *Sink) try(x *exchange, a *delivery.Attempt, again bool) (over bool) {
 // there was something of an answer.
 func (at *attempt) take(a *delivery.Attempt, c *http1.Conn, x *http1.Exchange) (answered bool) {
 	written, first := x.Timing()
-	at.note(a, unwrap(c.Conn), written, first)
+	ours, _ := c.Conn.(*conn)
+	at.note(a, ours, written, first)
 	return !first.IsZero()
 }
 
@@ -127,11 +127,7 @@ func (s *Sink) connect(at *attempt) (*http1.Conn, *attempt, error) {
 	ctx, cancel := context.WithCancel(at)
 	defer cancel()
 	defer time.AfterFunc(time.Until(at.end), cancel).Stop()
-	dial := s.transport.DialContext
-	if s.template.URL.Scheme == "https" {
-		dial = s.transport.DialTLSContext
-	}
-	c, err := dial(ctx, "tcp", s.address)
+	c, err := s.dial(ctx, s.address)
 	if err == nil && s.head.err != nil {
 		_ = c.Close() // nothing was sent
 		err = s.head.err
@@ -142,15 +138,19 @@ func (s *Sink) connect(at *attempt) (*http1.Conn, *attempt, error) {
 	return http1.NewConn(c), at, nil
 }
 
-// dialAddress is where a URL's connections go: the form that net/http dials.
+// dialAddress is where a URL's connections go, or those to a proxy: the form that
+// net/http dials.
 func dialAddress(u *url.URL) string {
 	host := u.Hostname()
 	if ascii, err := idna.Lookup.ToASCII(host); err == nil && !isASCII(host) {
 		host = ascii
 	}
 	port := "80"
-	if u.Scheme == "https" {
+	switch u.Scheme {
+	case "https":
 		port = "443"
+	case "socks5", "socks5h":
+		port = "1080"
 	}
 	return net.JoinHostPort(host, cmp.Or(u.Port(), port))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,24 +18,30 @@ import (
 type head struct {
 	start string // to where the value of Content-Length follows
 	lines []line // the other headers, sorted by name
+	end   string // what follows them
 	err   error  // why there can be no request, to be told once there is a connection
 }
 
 // line is one header: its name, and all of it with the line break.
 type line struct{ name, text string }
 
-// newHead has net/http write a request without a body and takes it apart.
-func newHead(template *http.Request) *head {
-	req := *template
-	req.Body = http.NoBody
+// newHead has net/http write a POST without a body and takes it apart. p is the
+// proxy on the way, nil for none.
+func newHead(u *url.URL, static http.Header, p *proxy) *head {
+	req := http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: static,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody}
 	var text bytes.Buffer
-	if err := req.Write(&text); err != nil {
+	write, end := req.Write, "\r\n"
+	if p != nil && p.forwards {
+		write, end = req.WriteProxy, p.authorization+end
+	}
+	if err := write(&text); err != nil {
 		return &head{err: err}
 	}
 	// The first match is the right one: no value before it holds a line break.
 	const length = "\r\nContent-Length: "
 	start, rest, _ := strings.Cut(text.String(), length+"0\r\n")
-	h := &head{start: start + length}
+	h := &head{start: start + length, end: end}
 	for l := range strings.SplitSeq(strings.TrimSuffix(rest, "\r\n"), "\r\n") {
 		if name, _, ok := strings.Cut(l, ":"); ok {
 			h.lines = append(h.lines, line{name, l + "\r\n"})
@@ -86,7 +93,7 @@ func (h *head) write(dst []byte, fields []delivery.Header, length int) ([]byte, 
 	for _, l := range shared {
 		dst = append(dst, l.text...)
 	}
-	return append(dst, "\r\n"...), nil
+	return append(dst, h.end...), nil
 }
 
 // validField reports whether a header can be sent without becoming another one.

@@ -100,7 +100,7 @@ func moreHostileReceivers() []hostile {
 		{name: "trailers that say another status", serve: afterRequest(ok200 + "Trailer: Status\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nStatus: 500\r\n\r\n"), outcome: d},
 		{name: "205 with a body without end", serve: endless("HTTP/1.1 205 Reset\r\n\r\n", "a"), outcome: d},
 		{name: "304 to a POST", serve: afterRequest("HTTP/1.1 304 Not Modified\r\n\r\n"), outcome: j, code: delivery.CodeRedirect},
-		{name: "407, as if it were a proxy", serve: afterRequest("HTTP/1.1 407 Pay\r\nProxy-Authenticate: Basic\r\n" + empty), outcome: j, code: delivery.CodeStatus},
+		{name: "407, as if it were a proxy", serve: afterRequest("HTTP/1.1 407 Pay\r\nProxy-Authenticate: Basic\r\n" + empty), outcome: j, code: delivery.CodeStatus, proxys: true},
 		{name: "Retry-After negative", serve: busyFor("-1"), outcome: r, code: delivery.CodeStatus, check: retryAfter(0)},
 		{name: "Retry-After in both forms", serve: busyFor("120\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT"), outcome: r, code: delivery.CodeStatus, check: retryAfter(2 * time.Minute)},
 		{name: "Retry-After in the year 99999", serve: busyFor("Fri, 31 Dec 99999 23:59:59 GMT"), outcome: r, code: delivery.CodeStatus, check: retryAfter(0)},

@@ -25,6 +25,7 @@ type hostile struct {
 	or      delivery.Code // what the kernel may make of it as well
 	says    string        // part of the error
 	check   func(t *testing.T, a *delivery.Attempt)
+	proxys  bool                      // a proxy may say it of itself: retried with its code
 	payload int                       // bytes; 0 = the usual payload
 	waits   bool                      // for the timeout although the code does not say so
 	listen  func(t testing.TB) string // instead of serve: the address of a receiver that never accepts

@@ -163,7 +163,7 @@ func TestHostileTLS(t *testing.T) {
 			set: func(_ *testing.T, o *Options, _ string) { o.TLS.CAPEM = ca.pem() }},
 		{name: "through a tunnel", url: func(string) string { return "https://partner.example/hook" }, good: answers,
 			set: func(t *testing.T, o *Options, addr string) {
-				tunnel, _ := proxy(t, addr, http.StatusOK)
+				tunnel, _ := forwardProxy(t, addr, http.StatusOK)
 				o.TLS.CAPEM, o.Proxy = ca.pem(), http.ProxyURL(&url.URL{Scheme: "http", Host: tunnel})
 			}},
 	} {

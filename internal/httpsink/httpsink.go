@@ -15,8 +15,10 @@
 // A request is written and its answer read on the goroutine that called Deliver,
 // by package http1, which leaves the parsing to net/http: what counts as an
 // answer, as malformed and as the end of a body is what it is there, and the
-// bytes of a request are those that net/http would send. Requests through a
-// proxy are made by net/http's own transport.
+// bytes of a request are those that net/http would send. A proxy is part of
+// opening a connection, and of nothing else: http requests are sent to it in
+// absolute form, for https it is asked for a tunnel, and a SOCKS5 proxy connects to
+// the receiver. Whether a connection may be used again is decided in one place.
 //
 // An idle connection is looked at before it is used again: one that the receiver
 // closed, reset or wrote to meanwhile is thrown away. One that breaks only while
@@ -34,9 +36,9 @@ package httpsink
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -59,12 +61,6 @@ const (
 	// proxies drop an idle connection, some of them without a word (AWS ALB:
 	// idle_timeout 60 s; nginx: keepalive_timeout 75 s).
 	idleConnTimeout = 55 * time.Second
-
-	// dialGrace is how much later than its attempt a dial ends by itself, where
-	// the attempt does not end it: net/http goes on dialling. It must not end
-	// first, because then it would look as if the connection had failed before the
-	// time was over.
-	dialGrace = 250 * time.Millisecond
 )
 
 // Header is one of the webhook's own headers.
@@ -98,20 +94,21 @@ type Options struct {
 }
 
 // Sink delivers to one webhook. It is safe for concurrent use.
+//
+// One request needs nearly all of it, so it is one struct.
 type Sink struct {
-	timeout   time.Duration
-	signer    *signing.Signer
-	template  *http.Request // copied for each attempt; its Header is static
-	transport *http.Transport
-	proxied   error // what egress says of a target behind a proxy
-	host      string
-	shown     *delivery.Request
-	remark    string // of each attempt
-	masker    masker
-	buffers   sync.Pool // *[]byte of bufferSize
+	timeout time.Duration
+	signer  *signing.Signer
+	url     *url.URL // without its user
+	proxy   *proxy   // nil = none
+	refused error    // what egress says of a target behind a proxy
+	shown   *delivery.Request
+	remark  string // of each attempt
+	masker  masker
+	buffers sync.Pool // *[]byte of bufferSize
 
-	// Without a proxy the transport only dials.
-	address   string
+	address   string // that is dialled: the receiver's or the proxy's
+	dial      func(ctx context.Context, address string) (net.Conn, error)
 	most      int // idle connections
 	head      *head
 	idle      *http1.Pool
@@ -135,91 +132,69 @@ func New(o Options) (*Sink, error) {
 			return nil, err
 		}
 	}
-	tlsConfig, err := tlsConfig(o.TLS, u, o.Concurrency)
-	if err != nil {
+	d := &dialer{control: o.Egress.Control(u.Hostname())}
+	if d.tls, err = tlsConfig(o.TLS, u, o.Concurrency); err != nil {
 		return nil, err
 	}
 	s := &Sink{
 		timeout: cmp.Or(o.Timeout, defaultTimeout),
 		signer:  o.Signer,
-		host:    u.Host,
+		url:     u,
 		shown:   shownRequest(&o, u),
 		address: dialAddress(u),
+		dial:    d.dial,
 		most:    max(o.Concurrency, 1),
 	}
 	user := u.User
 	u.User = nil // sent as a header; net/http would print it in errors
-	if o.TLS.InsecureSkipVerify && u.Scheme == "https" {
+	switch {
+	case u.Scheme != "https":
+		d.tls = nil
+	case o.TLS.InsecureSkipVerify:
 		s.remark = delivery.UnverifiedMessage
 	}
 	if user != nil && static["Authorization"] == nil {
 		static["Authorization"] = []string{basicAuth(user)}
 	}
-	s.template = &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: static,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-	proxy, err := proxyOf(&o, s.template)
+	through, err := proxyOf(&o, u)
 	if err != nil {
 		return nil, err
 	}
-	s.transport = s.newTransport(&o, tlsConfig, proxy)
-	s.masker = newMasker(&o, u, user, proxy)
-	s.head = newHead(s.template)
+	if through != nil {
+		if s.proxy, err = newProxy(through, u); err != nil {
+			return nil, err
+		}
+		s.refused = o.Egress.CheckProxied(u.Hostname())
+		s.address, d.proxy, d.control = dialAddress(through), s.proxy, o.Egress.ProxyControl()
+	}
+	s.masker = newMasker(&o, u, user, through)
+	s.head = newHead(u, static, s.proxy)
 	s.idle = http1.NewPool(s.most, idleConnTimeout)
 	s.exchanges.New = func() any { return &exchange{wire: http1.NewExchange()} }
 	s.buffers.New = func() any { return new(make([]byte, s.bufferSize())) }
 	return s, nil
 }
 
-// proxyOf is the proxy that requests to the target go through, nil for none.
-func proxyOf(o *Options, to *http.Request) (*url.URL, error) {
+// errBadProxy quotes nothing: the variable may hold a password.
+var errBadProxy = errors.New("the proxy that the environment names for this url is not a valid address")
+
+// proxyOf is the proxy that requests to u go through, nil for none.
+func proxyOf(o *Options, u *url.URL) (*url.URL, error) {
 	from := o.Proxy
 	if from == nil {
 		from = http.ProxyFromEnvironment
 	}
-	proxy, err := from(to)
+	through, err := from(&http.Request{Method: http.MethodPost, URL: u, Host: u.Host})
 	if err != nil {
-		// The error quotes the variable, which may hold a password.
-		return nil, errors.New("the proxy that the environment names for this url is not a valid address")
+		return nil, errBadProxy
 	}
-	return proxy, nil
-}
-
-func (s *Sink) newTransport(o *Options, tlsConfig *tls.Config, proxy *url.URL) *http.Transport {
-	d := &dialer{timeout: s.timeout + dialGrace, control: o.Egress.Control(s.template.URL.Hostname())}
-	t := &http.Transport{
-		DialContext:            d.dial,
-		TLSClientConfig:        tlsConfig,
-		DisableCompression:     true, // a kept body is what was sent, and no gzip bomb unpacks
-		MaxIdleConnsPerHost:    s.most,
-		IdleConnTimeout:        idleConnTimeout,
-		MaxResponseHeaderBytes: http1.MaxHeaderBytes,
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	if proxy == nil {
-		d.tls = tlsConfig
-		t.DialTLSContext = d.dialTLS
-		return t
-	}
-	d.control = o.Egress.ProxyControl()
-	s.proxied = o.Egress.CheckProxied(s.template.URL.Hostname())
-	t.Proxy = http.ProxyURL(proxy)
-	t.TLSClientConfig = tlsConfig.Clone()
-	t.TLSClientConfig.ServerName = "" // net/http fills in the target's
-	// The settings of the webhook are for its receiver: the connection to an https
-	// proxy trusts the system's authorities and shows no certificate of ours.
-	d.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: proxy.Hostname(), NextProtos: []string{"http/1.1"}}
-	t.DialTLSContext = d.dialTLS
-	t.OnProxyConnectResponse = checkProxyAnswer
-	t.TLSHandshakeTimeout = s.timeout + dialGrace
-	return t
+	return through, nil
 }
 
 // Close closes the idle connections. Attempts in flight are not disturbed.
 func (s *Sink) Close() {
 	s.idle.Close()
 	s.watch.close()
-	s.transport.CloseIdleConnections()
 }
 
 // Timeout is after how long Deliver returns at the latest.
@@ -241,8 +216,8 @@ func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.At
 			a.Error = s.masker.line(fmt.Sprintf("the http sink failed: %v", v))
 		}
 	}()
-	if s.proxied != nil {
-		s.fail(a, &attempt{Context: ctx}, s.proxied)
+	if s.refused != nil {
+		s.fail(a, &attempt{Context: ctx}, s.refused)
 		return
 	}
 	end := start.Add(s.timeout)
@@ -252,11 +227,5 @@ func (s *Sink) Deliver(ctx context.Context, o *delivery.Outbound, a *delivery.At
 	if s.signer != nil {
 		a.Signatures = s.signer.Sign(nil, o.DeliveryID, start, o.Payload)
 	}
-	if s.transport.Proxy == nil {
-		s.direct(ctx, end, o, a)
-		return
-	}
-	ctx, cancel := context.WithDeadline(ctx, end)
-	defer cancel()
-	s.viaProxy(ctx, o, a)
+	s.send(ctx, end, o, a)
 }

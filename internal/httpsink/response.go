@@ -61,6 +61,10 @@ func (s *Sink) judge(a *delivery.Attempt, resp *http.Response) {
 		a.Outcome, a.Code = delivery.Rejected, delivery.CodeRedirect
 		a.Error = "the receiver answered " + statusText(status) + s.redirect(resp.Header.Get("Location"))
 		return
+	case status == http.StatusProxyAuthRequired && s.proxy != nil && s.proxy.forwards:
+		// The receiver has not seen it, and a password can be put right.
+		a.Outcome, a.Code, a.Error = delivery.Retry, delivery.CodeProxy, "the proxy answered "+statusText(status)
+		return
 	case status >= 400 && status < 500:
 		a.Outcome = delivery.Rejected
 	case status == http.StatusSwitchingProtocols:
@@ -92,9 +96,9 @@ func (s *Sink) redirect(location string) string {
 	if err != nil {
 		return " with an unreadable Location" + never + "put the receiver's final address into url"
 	}
-	to = s.template.URL.ResolveReference(to)
+	to = s.url.ResolveReference(to)
 	where := secret.Clean(s.masker.Text(to.Scheme+"://"+to.Host), 200) // masked first: half of a secret is not recognised
-	if to.Host == s.template.URL.Host && to.Scheme == s.template.URL.Scheme {
+	if to.Host == s.url.Host && to.Scheme == s.url.Scheme {
 		return ", pointing to another path on " + where + never + "put the final path into url"
 	}
 	return ", pointing to " + where + never + "put the receiver's final address into url"

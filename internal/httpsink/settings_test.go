@@ -1,9 +1,7 @@
 package httpsink
 
 import (
-	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -11,13 +9,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/egress"
@@ -200,153 +194,6 @@ func TestAClientCertificateIsSent(t *testing.T) {
 		if a := deliver(t, s, outbound()); a.Outcome != delivery.Delivered {
 			t.Errorf("%v: %s", a.Outcome, a.Error)
 		}
-	}
-}
-
-// proxy is a forward proxy that records what it was asked for and connects
-// everything to one address.
-func proxy(t *testing.T, target string, status int) (address string, asked func() []string) {
-	requests := make(chan string, 20)
-	addr := rawServer(t, func(c net.Conn, _ int) {
-		r, _, err := readRequest(bufio.NewReader(c))
-		if err != nil {
-			return
-		}
-		requests <- r.Method + " " + r.RequestURI + " " + r.Header.Get("Proxy-Authorization")
-		if status != http.StatusOK || r.Method != http.MethodConnect {
-			fmt.Fprintf(c, "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status)
-			return
-		}
-		up, err := net.Dial("tcp4", target)
-		if err != nil {
-			return
-		}
-		defer up.Close()
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = io.Copy(up, c)
-			up.Close()
-		}()
-		_, _ = io.Copy(c, up)
-		c.Close()
-		<-done
-	})
-	return addr, func() []string {
-		var list []string
-		for {
-			select {
-			case r := <-requests:
-				list = append(list, r)
-			default:
-				return list
-			}
-		}
-	}
-}
-
-func through(address string) func(*Options) {
-	return func(o *Options) {
-		o.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: address, User: url.UserPassword("relay", "pr0xy-password")})
-	}
-}
-
-func TestAProxyCarriesRequests(t *testing.T) {
-	ca := newAuthority(t)
-	target := tlsServer(t, serverConfig(ca.issue(t, func(c *x509.Certificate) { c.DNSNames = []string{"partner.example"} })))
-	addr, asked := proxy(t, target, 200)
-	s := newSink(t, "https://partner.example/hook", func(o *Options) {
-		o.TLS.CAPEM = ca.pem()
-		through(addr)(o)
-	})
-	for i := range 2 {
-		a := deliver(t, s, outbound())
-		if a.Outcome != delivery.Delivered || a.Remote != addr || a.Reused != (i == 1) || (a.Phases.TLS > 0) != (i == 0) {
-			t.Fatalf("%d: %v %q over %s, reused %v, %+v", i, a.Outcome, a.Error, a.Remote, a.Reused, a.Phases)
-		}
-	}
-	if list := asked(); len(list) != 1 || list[0] != "CONNECT partner.example:443 Basic cmVsYXk6cHIweHktcGFzc3dvcmQ=" {
-		t.Errorf("the proxy was asked for %q", list)
-	}
-	a := deliver(t, newSink(t, "http://partner.example/hook", through(addr)), outbound())
-	if list := asked(); a.Outcome != delivery.Delivered || len(list) != 1 || !strings.HasPrefix(list[0], "POST http://partner.example/hook ") {
-		t.Errorf("%v %q: the proxy was asked for %q", a.Outcome, a.Error, list)
-	}
-}
-
-func TestAProxyThatFailsIsTold(t *testing.T) {
-	refusing, _ := proxy(t, "", 403)
-	silent := rawServer(t, func(c net.Conn, _ int) { untilClosed(c) })
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	for _, c := range []struct {
-		proxy string
-		code  delivery.Code
-		says  string
-	}{
-		{refusing, delivery.CodeProxy, "the proxy answered 403 Forbidden"},
-		{l.Addr().String(), delivery.CodeProxy, "no connection to the proxy: connection refused by " + l.Addr().String()},
-		{silent, delivery.CodeTimeout, "waiting for the proxy " + silent},
-		{"169.254.169.254:3128", delivery.CodeForbiddenAddr, "never dialled"},
-	} {
-		a := deliver(t, newSink(t, "https://partner.example/hook", func(o *Options) {
-			if c.code == delivery.CodeTimeout {
-				o.Timeout = hostileTimeout
-			}
-			through(c.proxy)(o)
-		}), outbound())
-		if a.Code != c.code || !strings.Contains(a.Error, c.says) || strings.Contains(a.Error, "pr0xy") {
-			t.Errorf("%s: %q %q", c.proxy, a.Code, a.Error)
-		}
-	}
-}
-
-func TestAProxyIsNotAskedForAForbiddenTarget(t *testing.T) {
-	addr, asked := proxy(t, "", 200)
-	for _, host := range []string{"169.254.169.254", "[fd00:ec2::254]", "0x7f.1", "2130706433", "[::ffff:10.0.0.1]", "metadata.google.internal", "0"} {
-		for _, scheme := range []string{"http", "https"} {
-			a := deliver(t, newSink(t, scheme+"://"+host+"/latest", through(addr)), outbound())
-			if a.Outcome != delivery.Rejected || a.Code != delivery.CodeForbiddenAddr {
-				t.Errorf("%s: %v %q", host, a.Outcome, a.Error)
-			}
-		}
-	}
-	if list := asked(); len(list) != 0 {
-		t.Errorf("the proxy was asked for %q", list)
-	}
-}
-
-// net/http reads the proxy variables once in a process, so this needs its own.
-func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
-	const marker = "HTTPSINK_TEST_PROXIED"
-	if os.Getenv(marker) != "" {
-		s, err := New(Options{URL: secret.New("http://partner.example/hook"), Timeout: 30 * time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if a := deliver(t, s, outbound()); a.Outcome != delivery.Delivered {
-			t.Fatalf("%v: %s", a.Outcome, a.Error)
-		}
-		return
-	}
-	addr, asked := proxy(t, "", 200)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$")
-	cmd.Dir = t.TempDir()
-	cmd.Env = []string{marker + "=1", "HTTP_PROXY=http://" + addr, "HOME=" + filepath.Join(cmd.Dir, "home")}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if list := asked(); len(list) != 1 {
-		t.Errorf("the proxy was asked for %q", list)
 	}
 }
 

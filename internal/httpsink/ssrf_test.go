@@ -189,13 +189,13 @@ func (e *everywhere) notations() (out []notation) {
 }
 
 // atonDial has a dialer understand what a C library would.
-func (n *notation) atonDial(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+func (n *notation) atonDial(dial func(context.Context, string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
 	if !n.aton {
 		return dial
 	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
 		_, port, _ := net.SplitHostPort(address)
-		return dial(ctx, network, net.JoinHostPort(n.addr.String(), port))
+		return dial(ctx, net.JoinHostPort(n.addr.String(), port))
 	}
 }
 
@@ -210,8 +210,7 @@ func TestNoNotationOfAForbiddenAddressIsReached(t *testing.T) {
 	for _, n := range all {
 		for _, scheme := range []string{"http", "https"} {
 			s := newSink(t, scheme+"://"+n.host+":"+e.port+"/latest/meta-data/", nil)
-			s.transport.DialContext = n.atonDial(s.transport.DialContext)
-			s.transport.DialTLSContext = n.atonDial(s.transport.DialTLSContext)
+			s.dial = n.atonDial(s.dial)
 			if a := deliver(t, s, outbound()); a.Code != delivery.CodeForbiddenAddr || a.Outcome != delivery.Rejected {
 				t.Errorf("%s (%s) by %s: %v %q %q", n.host, n.addr, scheme, a.Outcome, a.Code, a.Error)
 			}
@@ -221,8 +220,8 @@ func TestNoNotationOfAForbiddenAddressIsReached(t *testing.T) {
 			t.Errorf("%s reached %v", n.host, at)
 		}
 		s := newSink(t, "http://"+n.host+":"+e.port+"/", nil)
-		unguarded := dialer{timeout: s.timeout, control: func(string, string, syscall.RawConn) error { return nil }}
-		s.transport.DialContext = n.atonDial(unguarded.dial)
+		unguarded := dialer{control: func(string, string, syscall.RawConn) error { return nil }}
+		s.dial = n.atonDial(unguarded.dial)
 		a := deliver(t, s, outbound())
 		// Linux takes the unspecified address for itself.
 		if at := e.reached(); a.Outcome != delivery.Delivered || len(at) != 1 || at[0] != n.addr && !n.addr.IsUnspecified() {

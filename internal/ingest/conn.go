@@ -19,6 +19,7 @@ type listener struct {
 	s    *Server
 	once sync.Once
 	done chan struct{}
+	err  error // of Close
 }
 
 func newListener(s *Server, l net.Listener) *listener {
@@ -45,8 +46,20 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return l.Listener.Close()
+	l.once.Do(func() {
+		close(l.done)
+		l.err = l.Listener.Close()
+	})
+	return l.err
+}
+
+func (l *listener) isClosed() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // conn closes on a client that stalls: it gives every read of a body and every
@@ -61,7 +74,8 @@ type conn struct {
 	credErr error
 	excess  bool // beyond MaxConns: to be told so and closed
 
-	unread  []byte // read on the short way and left to net/http
+	unread  []byte       // read on the short way and left to net/http
+	waits   atomic.Int32 // what for: see waitsNot
 	closing sync.Once
 
 	// progress is when the client last sent or took something, or could not
@@ -74,6 +88,24 @@ type conn struct {
 	interrupted bool
 	cut         bool
 	hooks       hooks
+}
+
+// What a connection waits for, as Shutdown has to know.
+const (
+	waitsNot      int32 = iota // a request is under way
+	waitsForFirst              // its client has sent nothing yet
+	waitsForNext               // its client may send another request, or not
+)
+
+// lastCall ends what the client can send. What it has sent is still read, and whatever it
+// sends from now on fails before a byte of it is taken: so a client that keeps a connection
+// knows that its request was not taken, and makes it on another. That is what sets a Unix
+// socket apart from TCP, where the two cross (SHUT_RD in shutdown(2)).
+func (c *conn) lastCall() {
+	half, ok := c.Conn.(interface{ CloseRead() error })
+	if !ok || half.CloseRead() != nil {
+		c.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // hooks tell whether a silent client has a reason to be silent; nil = none has.

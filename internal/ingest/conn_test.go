@@ -176,7 +176,7 @@ func TestShutdownCutsWhenItsTimeIsOver(t *testing.T) {
 func TestRequestAfterShutdownBegan(t *testing.T) {
 	s := serve(t, Options{})
 	s.mu.Lock()
-	s.stopping = true
+	s.refusing = true
 	s.mu.Unlock()
 	resp, body := s.raw(t, post(created("e")))
 	if e := decodeError(t, body).Error; resp.StatusCode != 503 || e.Code != CodeShuttingDown {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -58,14 +59,19 @@ func (f *fastConns) remove(c *conn) {
 	f.all.Done()
 }
 
-// stop ends the wait for a next request on every connection; a request under
-// way is answered first.
+// stop ends the wait for a next request on every connection; what was sent before is
+// answered. Who has connected and sent nothing yet may still send, see firstWait.
 func (f *fastConns) stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopping = true
 	for c := range f.open {
-		c.Conn.SetReadDeadline(time.Unix(1, 0))
+		switch c.waits.Load() {
+		case waitsForFirst:
+			c.Conn.SetReadDeadline(time.Now().Add(firstWait))
+		case waitsForNext:
+			c.lastCall()
+		}
 	}
 }
 
@@ -99,13 +105,26 @@ func (f *fastConns) cut() {
 	}
 }
 
-// wait lets a connection be read for so long, unless the server is stopping.
-func (f *fastConns) wait(c *conn, limit time.Duration) {
+// read waits for a request, the first of the connection or a next one.
+func (f *fastConns) read(c *conn, buf []byte, waits int32, limit time.Duration) (int, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.stopping {
-		c.Conn.SetReadDeadline(time.Now().Add(limit))
+	c.waits.Store(waits)
+	stopping := f.stopping
+	if stopping {
+		limit = firstWait
 	}
+	c.Conn.SetReadDeadline(time.Now().Add(limit))
+	f.mu.Unlock()
+	if stopping && waits == waitsForNext {
+		c.lastCall()
+	}
+	n, err := c.Conn.Read(buf)
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && f.isStopping() {
+		c.lastCall()
+		n, err = c.Conn.Read(buf) // of what came since
+	}
+	c.waits.Store(waitsNot)
+	return n, err
 }
 
 // accept takes connections until the listener fails, and hands those to net/http
@@ -114,6 +133,9 @@ func (s *Server) accept(l *listener, to *handover) {
 	for {
 		nc, err := l.Accept()
 		if err != nil {
+			if l.isClosed() {
+				return // net/http goes on with what it has
+			}
 			to.fail(err)
 			var temporary interface{ Temporary() bool }
 			if errors.As(err, &temporary) && temporary.Temporary() {
@@ -162,16 +184,15 @@ func (s *Server) serveFast(c *conn) (handOver bool) {
 	}
 	buf := make([]byte, fastBuffer)
 	have := 0
-	limit := s.o.StallTimeout // net/http's ReadHeaderTimeout for a new connection
+	waits, limit := waitsForFirst, s.o.StallTimeout // net/http's ReadHeaderTimeout for a new connection
 	for {
 		if have == 0 {
-			s.fast.wait(c, limit)
-			n, err := c.Conn.Read(buf)
+			n, err := s.fast.read(c, buf, waits, limit)
 			if n == 0 {
 				return err == nil // a read of nothing: let net/http see
 			}
 			have = n
-			limit = idleTimeout
+			waits, limit = waitsForNext, idleTimeout
 		}
 		head, ok := parseFast(buf[:have])
 		if !ok || int64(head.length) > s.o.MaxEventBytes {
@@ -359,16 +380,24 @@ type handover struct {
 	*listener
 	conns  chan *conn
 	failed chan error
+	over   chan struct{} // nothing is taken any more
+	end    sync.Once
 }
 
 func newHandover(l *listener) *handover {
-	return &handover{listener: l, conns: make(chan *conn), failed: make(chan error)}
+	return &handover{listener: l, conns: make(chan *conn), failed: make(chan error), over: make(chan struct{})}
+}
+
+// Close implements net.Listener.
+func (h *handover) Close() error {
+	h.end.Do(func() { close(h.over) })
+	return h.listener.Close()
 }
 
 func (h *handover) give(c *conn) {
 	select {
 	case h.conns <- c:
-	case <-h.done:
+	case <-h.over:
 		c.Close()
 	}
 }
@@ -376,7 +405,7 @@ func (h *handover) give(c *conn) {
 func (h *handover) fail(err error) {
 	select {
 	case h.failed <- err:
-	case <-h.done:
+	case <-h.over:
 	}
 }
 
@@ -387,7 +416,7 @@ func (h *handover) Accept() (net.Conn, error) {
 		return c, nil
 	case err := <-h.failed:
 		return nil, err
-	case <-h.done:
+	case <-h.over:
 		return nil, net.ErrClosed
 	}
 }

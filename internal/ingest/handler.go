@@ -197,7 +197,9 @@ func (s *Server) take(q *request, key string) *failure {
 	}
 	failpoint.Here("answer.event")
 	s.count(&q.it)
-	s.o.Observe(s.clock() - started)
+	if q.it.failure == nil {
+		s.o.Observe(s.clock() - started)
+	}
 	return q.it.failure
 }
 
@@ -220,7 +222,7 @@ func (s *Server) count(it *item) {
 	case it.ev.Duplicate:
 		s.metrics.duplicates.Add(1)
 	default:
-		s.metrics.accepted.Add(1)
+		s.metrics.accept(it.ev.Helper)
 		if it.ev.Unstable {
 			s.metrics.unstable.Add(1)
 		}

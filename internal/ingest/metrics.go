@@ -12,6 +12,7 @@ type Counters struct {
 	Accepted   int64            // events made durable, repeats not counted
 	Duplicates int64            // repeats answered with the first answer
 	Unstable   int64            // of the accepted ones, those with a number that JavaScript does not keep
+	AcceptedBy map[string]int64 // Accepted by helper, every configured one; the caller's
 	Rejected   map[string]int64 // refused events and requests by code, every code there is; the caller's
 	Bytes      int64            // of bodies and lines read
 	Requests   int64            // HTTP requests, a stream being one
@@ -27,6 +28,33 @@ type metrics struct {
 
 	mu       sync.Mutex
 	rejected map[string]int64 // keys are code constants, so it stays small
+
+	// byHelper is what each helper was accepted of. Both are replaced and made under
+	// mu, and read without: the map is immutable.
+	byHelper atomic.Pointer[map[string]*atomic.Int64]
+}
+
+// accept counts an event of a helper. It allocates only for the first one.
+func (m *metrics) accept(helper string) {
+	m.accepted.Add(1)
+	m.of(helper).Add(1)
+}
+
+// of is the count of a helper. There are as many as were ever configured.
+func (m *metrics) of(helper string) *atomic.Int64 {
+	if n := (*m.byHelper.Load())[helper]; n != nil {
+		return n
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := *m.byHelper.Load()
+	if n := known[helper]; n != nil {
+		return n // of another who was faster
+	}
+	next, n := maps.Clone(known), new(atomic.Int64)
+	next[helper] = n
+	m.byHelper.Store(&next)
+	return n
 }
 
 func (m *metrics) reject(code string) {
@@ -45,8 +73,15 @@ func (s *Server) Metrics() Counters {
 	m.mu.Lock()
 	maps.Copy(rejected, m.rejected)
 	m.mu.Unlock()
+	acceptedBy := map[string]int64{}
+	for helper := range s.o.Catalog().Helpers {
+		acceptedBy[helper] = 0
+	}
+	for helper, n := range *m.byHelper.Load() {
+		acceptedBy[helper] = n.Load()
+	}
 	return Counters{
-		Accepted: m.accepted.Load(), Duplicates: m.duplicates.Load(), Unstable: m.unstable.Load(), Rejected: rejected,
+		Accepted: m.accepted.Load(), AcceptedBy: acceptedBy, Duplicates: m.duplicates.Load(), Unstable: m.unstable.Load(), Rejected: rejected,
 		Bytes: m.bytes.Load(), Requests: m.requests.Load(),
 		InFlight: m.inFlight.Load(), Streams: m.streams.Load(), Connections: m.connections.Load(),
 	}

@@ -79,9 +79,9 @@ type Options struct {
 	StallTimeout  time.Duration    // longest pause of a client inside a request; 0 is 10 s
 	MaxConns      int              // open connections; 0 is 1024
 
-	// Observe, if set, is told how long it took from the whole body's arrival to
-	// its answer, or for a stream how long each group of lines took to become
-	// durable. It must not block.
+	// Observe, if set, is told how long it took from the whole body's arrival until
+	// the event was durable, or for a stream how long each group of lines took. What is
+	// refused does not count. It must not block.
 	Observe func(time.Duration)
 }
 
@@ -130,10 +130,14 @@ type Server struct {
 
 	// handlers are the requests under way. Counting is under mu so that Wait
 	// does not race with the first Add.
-	mu       sync.Mutex
-	stopping bool
-	streams  map[*stream]struct{}
-	handlers sync.WaitGroup
+	mu        sync.Mutex
+	stopping  bool // nobody new is taken; who was, is served
+	refusing  bool // nobody is served any more
+	listeners []*listener
+	accepting sync.WaitGroup
+	streams   map[*stream]struct{}
+	long      map[*conn]http.ConnState // what net/http has
+	handlers  sync.WaitGroup
 
 	requests sync.Pool // *request
 	batches  sync.Pool // *batch
@@ -163,8 +167,10 @@ func New(o Options) *Server {
 		conns:   make(chan struct{}, o.MaxConns+spareConns),
 		big:     make(chan struct{}, max(4, bigMemory/o.MaxEventBytes)),
 		streams: make(map[*stream]struct{}),
+		long:    make(map[*conn]http.ConnState),
 	}
 	s.metrics.rejected = make(map[string]int64)
+	s.metrics.byHelper.Store(&map[string]*atomic.Int64{})
 	s.requests.New = func() any { return newRequest() }
 	s.batches.New = func() any { return new(batch) }
 	s.windows.New = func() any { return new(make([]byte, bigBody)) }
@@ -175,6 +181,7 @@ func New(o Options) *Server {
 		MaxHeaderBytes:               maxHeader,
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered like any other mistake
 		ConnContext:                  withConn,
+		ConnState:                    s.follow,
 		ErrorLog:                     log.New(serverLog{o.Logger}, "", 0),
 	}
 	return s
@@ -186,61 +193,32 @@ func New(o Options) *Server {
 func (s *Server) Serve(l net.Listener) error {
 	bounded := newListener(s, l)
 	rest := newHandover(bounded)
-	accepting := make(chan struct{})
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		return bounded.Close()
+	}
+	s.listeners = append(s.listeners, bounded)
+	s.accepting.Add(1)
+	s.mu.Unlock()
 	go func() {
-		defer close(accepting)
+		defer s.accepting.Done()
 		s.accept(bounded, rest)
 	}()
 	err := s.http.Serve(rest)
 	rest.Close()
-	<-accepting
+	s.accepting.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return fmt.Errorf("serve events on %s: %w", l.Addr(), err)
 }
 
-// Shutdown stops: listeners are closed at once, requests under way are finished,
-// streams answer what they have read, say so in a last line and end. When ctx
-// ends first, connections are cut; the error is ctx's then. On return no handler
-// runs any more, unless the store has kept one for longer than two seconds
-// after that.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.stopping = true
-	for st := range s.streams {
-		st.conn.interrupt()
-	}
-	s.mu.Unlock()
-	s.fast.stop()
-	err := s.http.Shutdown(ctx)
-	if err == nil {
-		err = s.fast.ended(ctx)
-	}
-	if err != nil {
-		s.http.Close()
-		s.fast.cut()
-		idle := make(chan struct{})
-		go func() {
-			s.handlers.Wait()
-			close(idle)
-		}()
-		select {
-		case <-idle:
-		case <-time.After(cutWait):
-		}
-		return fmt.Errorf("shut the events socket down: %w", err)
-	}
-	s.handlers.Wait() // they have answered; only their last lines are left
-	return nil
-}
-
-// begin registers a request; false: the server is stopping and waits only for
-// those that were there before.
+// begin registers a request; false: it comes too late to be served.
 func (s *Server) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
+	if s.refusing {
 		return false
 	}
 	s.handlers.Add(1)
@@ -267,6 +245,9 @@ func (s *Server) isStopping() bool {
 	defer s.mu.Unlock()
 	return s.stopping
 }
+
+// Full reports whether no connection is taken because as many are open as may be.
+func (s *Server) Full() bool { return len(s.conns) == cap(s.conns) }
 
 // clock reads the monotonic clock.
 func (s *Server) clock() time.Duration { return time.Since(s.epoch) }

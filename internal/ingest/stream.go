@@ -337,7 +337,9 @@ func (st *stream) accept(b *batch) {
 	}
 	failpoint.Here("answer.stream")
 	st.conn.moved() // until now it was we who kept the client waiting
-	st.s.o.Observe(st.s.clock() - started)
+	if all == nil {
+		st.s.o.Observe(st.s.clock() - started)
+	}
 }
 
 // deliver hands results to write, waiting while the client has too many

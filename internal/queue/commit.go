@@ -46,6 +46,7 @@ type committer struct {
 	recent     recent
 	templates  map[*delivery.Request]uint64 // already stored
 	pins       int                          // open snapshots; no day is dropped meanwhile
+	turned     int64                        // groups at the last Turn
 	closeErr   error
 }
 
@@ -132,6 +133,8 @@ func (s *Store) commitLoop() {
 			s.flushGroup()
 		case o := <-s.ops:
 			s.runOp(o)
+		case answer := <-s.turns:
+			s.turn(answer)
 		case asked := <-c.unapplied.ask:
 			s.readerAsks(asked)
 		case err := <-c.unapplied.finished:
@@ -288,7 +291,7 @@ func (s *Store) commit(g *group) {
 	// A reader may have met the first error while the group was made.
 	err := firstError(g.err, s.stopped())
 	if err == nil {
-		err = s.write(g)
+		err = s.timed(g)
 	} else {
 		g.discard()
 	}
@@ -321,6 +324,17 @@ func (s *Store) commit(g *group) {
 	if s.failure.Load() == nil {
 		s.applySome(false)
 	}
+}
+
+// timed is write, and tells how long it took.
+func (s *Store) timed(g *group) error {
+	if s.opts.OnCommit == nil {
+		return s.write(g)
+	}
+	began := time.Now()
+	err := s.write(g)
+	s.opts.OnCommit(time.Since(began))
+	return err
 }
 
 // diskAlive asks the file system, after a sync that said yes, for something that

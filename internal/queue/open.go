@@ -48,6 +48,9 @@ type Options struct {
 	OnChange func([]Change)
 	// OnTurn gets the followers that a commit called, under the same rules.
 	OnTurn func([]Turn)
+	// OnCommit is told how long each group took to be written and synced, under the
+	// same rules.
+	OnCommit func(took time.Duration)
 	// Busy says whether a delivery is being attempted, or its outcome was not in
 	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.
@@ -101,6 +104,7 @@ type Store struct {
 
 	accepts chan *acceptReq
 	ops     chan *op
+	turns   chan chan<- error // see Turn
 	comps   completions
 
 	mu     sync.Mutex // guards the rest of this block; written by the committer only
@@ -214,7 +218,7 @@ func open(o Options) (s *Store, err error) {
 	undo = append(undo, db)
 	failpoint.Here("open.database")
 	s = &Store{opts: o, log: o.Logger, id: number, db: db, blog: blog, lock: lock,
-		accepts: make(chan *acceptReq, 256), ops: make(chan *op),
+		accepts: make(chan *acceptReq, 256), ops: make(chan *op), turns: make(chan chan<- error),
 		lanes: map[Lane]*laneState{}, names: map[string]Lane{}, live: map[string]int64{}, jobs: map[string]*ReplayJob{},
 		closing: make(chan struct{}), dead: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	s.guard = &guard{dir: o.Dir, minFree: o.MinFree, stat: o.stat, now: o.elapsed}

@@ -188,7 +188,8 @@ func (l *lateDispatcher) LaneState(lane queue.Lane) api.LaneState {
 		return api.LaneState{}
 	}
 	s := d.LaneStats(lane)
-	out := api.LaneState{InFlight: s.InFlight, Hold: s.Hold, NextDue: s.NextDue, HoldUntil: s.HoldEnds, HoldWhy: s.HoldWhy}
+	out := api.LaneState{InFlight: s.InFlight, Hold: s.Hold, NextDue: s.NextDue, HoldUntil: s.HoldEnds, HoldWhy: s.HoldWhy,
+		Attempts: s.Attempts, Took: s.Took}
 	if s.Hold == delivery.HoldRemoved {
 		out.HoldUntil = l.expires(lane)
 	}

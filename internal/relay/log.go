@@ -7,8 +7,7 @@ import (
 )
 
 // takeStandardLog makes the standard logger of the process write to l, at Debug,
-// until restore. Libraries complain there; so does net/http, behind a proxy, of the
-// bytes that a receiver sends unasked, and it quotes them.
+// until restore. Libraries complain there, and net/http quotes what it complains of.
 func takeStandardLog(l *slog.Logger) (restore func()) {
 	w, flags := log.Writer(), log.Flags()
 	log.SetFlags(0)

@@ -30,7 +30,6 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/unixsock"
-	"github.com/peanutsapp/peanuts-relay/internal/web"
 	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
 )
 
@@ -58,7 +57,10 @@ const (
 	// what they do of their own accord (5 s), to end by themselves (2 s), after a signal
 	// (3 s), and to be killed.
 	pluginTime = 15 * time.Second
-	// hasteTime is the same once the store has failed: nothing that is waited for
+	// StopLimit is how long a stop may take, all its steps together. A service manager has
+	// to wait longer (TimeoutStopSec=).
+	StopLimit = closeTime + drainTime + pluginTime + closeTime + closeTime
+	// hasteTime bounds a step once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second
 	// startPatience is how long an event waits for a daemon that starts. Opening
@@ -88,6 +90,9 @@ type Options struct {
 	// Notify tells the service manager a state, as sd_notify(3) has it. It does
 	// nothing when there is no service manager. nil is nothing.
 	Notify func(state string) error
+	// Watchdog is how long the service manager waits for word before it restarts the
+	// daemon (WATCHDOG_USEC); 0 = it does not watch.
+	Watchdog time.Duration
 	// LookupEnv reads the environment at every load of the files; nil is
 	// os.LookupEnv.
 	LookupEnv func(string) (string, bool)
@@ -98,7 +103,7 @@ type Options struct {
 	// takes the place of the rejected one; 0 when Rejected is nil.
 	LastKnownGood uint64
 
-	drainTime, pluginDrainTime time.Duration // tests: other than the constants
+	drainTime, pluginDrainTime, sideAgain time.Duration // tests: other than the constants
 }
 
 // Run is the daemon. It returns nil after ctx ended and everything was stopped
@@ -118,32 +123,22 @@ func (r *relay) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	page, err := r.listenWeb()
-	if err != nil {
+	if err := r.build(); err != nil {
 		return errors.Join(err, events.Close(), admin.Close())
 	}
-	if err := r.build(); err != nil {
-		err = errors.Join(err, events.Close(), admin.Close())
-		if page != nil {
-			err = errors.Join(err, page.Close())
-		}
-		return err
-	}
-	if page != nil {
-		r.newWeb(page)
-	}
-	served := make(chan error, 3)
+	served := make(chan error, 2)
 	var servers sync.WaitGroup
 	servers.Go(func() { served <- r.ingest.Serve(events) })
 	servers.Go(func() { served <- r.api.Serve(admin) })
-	if page != nil {
-		servers.Go(func() { served <- r.web.Serve(page) })
-	}
+	r.startWeb()
+	r.metrics.start(r.boot.Listen.Metrics, r.api.ServeMetrics, r.api.ShutdownMetrics)
 
+	unwatch := r.watch(events, admin)
 	err = r.openStore(ctx, served)
 	if err == nil {
 		err = r.deliver(ctx, served)
 	}
+	unwatch()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
@@ -163,11 +158,12 @@ type relay struct {
 	store      lateStore
 	dispatcher lateDispatcher
 	feed       *api.Feed
+	timings    *api.Timings
 	ingest     *ingest.Server
 	api        *api.API
-	web        *web.Server // nil = off
-	webAddress string      // where it listens; set before it serves
+	web        *sideListener
 	space      *spaceWatch
+	metrics    *sideListener
 	host       *pluginhost.Host
 
 	current   atomic.Pointer[snapshot]
@@ -178,6 +174,7 @@ type relay struct {
 	settled   chan struct{} // closed when the gate says anything but errStarting
 	settle    sync.Once
 	stopping  atomic.Bool
+	word      word
 
 	// storage ends with the store's first error, which is its cause.
 	storage       context.Context
@@ -193,7 +190,7 @@ var (
 )
 
 func newRelay(cfg *config.Config, o Options) *relay {
-	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), settled: make(chan struct{})}
+	r := &relay{Options: o, boot: cfg, log: o.Logger, started: time.Now(), feed: api.NewFeed(), timings: api.NewTimings(), settled: make(chan struct{})}
 	if path, err := filepath.Abs(r.Path); err == nil {
 		r.Path = path
 	}
@@ -210,6 +207,8 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.gate.Store(&gateState{errStarting})
 	r.dispatcher.store = &r.store
 	r.space = newSpaceWatch(r)
+	r.metrics = r.newSideListener("listen.metrics", "metrics")
+	r.web = r.newSideListener("listen.web", "the page")
 	r.editor = r.newEditor()
 	r.host = r.newHost()
 	return r
@@ -248,6 +247,8 @@ func (r *relay) listen() (events, admin net.Listener, err error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, admin.Close())
 	}
+	r.sayOthers(events, l.Events)
+	r.sayOthers(admin, l.Admin)
 	return events, admin, nil
 }
 
@@ -260,6 +261,7 @@ func (r *relay) build() error {
 		Logger:        r.log,
 		MaxEventBytes: r.boot.Listen.MaxEventBytes,
 		AllowUIDs:     r.boot.Listen.AllowUIDs,
+		Observe:       r.timings.Accepted,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -272,6 +274,8 @@ func (r *relay) build() error {
 		Catalog:        func() *api.Catalog { return r.current.Load().shown },
 		Status:         r.status,
 		Ingest:         r.ingestStatus,
+		AcceptedBy:     func() map[string]int64 { return r.ingest.Metrics().AcceptedBy },
+		Timings:        r.timings,
 		Sample:         r.sample,
 		RequestHeaders: httpsink.RequestHeaders,
 		Ready:          r.ready,
@@ -285,7 +289,9 @@ func (r *relay) build() error {
 // on a full disk would crash, and crash again after every restart.
 func (r *relay) openStore(ctx context.Context, served <-chan error) error {
 	for {
+		opened := r.sayStarting()
 		s, err := queue.Open(ctx, r.queueOptions())
+		opened()
 		if err == nil {
 			r.store.set(s)
 			return nil
@@ -298,6 +304,8 @@ func (r *relay) openStore(ctx context.Context, served <-chan error) error {
 		r.close(short)
 		if !again {
 			r.log.Error("queue is not opened until there is space; events are answered 507", "err", short)
+			// It answers; a boot or an upgrade that waited for it could wait for ever.
+			r.notify("READY=1\nSTATUS=degraded: events are answered 507: " + short.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -332,6 +340,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnReady:           r.onReady,
 		OnChange:          r.onChange,
 		OnTurn:            r.dispatcher.turned,
+		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
 		Busy:              r.dispatcher.busy,
 	}
@@ -346,7 +355,7 @@ func limits(cfg *config.Config) queue.Limits {
 
 // deliver starts the lanes, opens the gate and waits for the end.
 func (r *relay) deliver(ctx context.Context, served <-chan error) error {
-	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log})
+	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log, Observe: r.timings.Attempted})
 	r.dispatcher.set(d)
 	first, err := r.prepare(ctx, r.boot)
 	switch {
@@ -382,6 +391,7 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 		r.notify("STOPPING=1\nSTATUS=stopping")
 		return ctx.Err()
 	case <-r.storage.Done():
+		r.notify("STOPPING=1\nSTATUS=stopping on a storage error")
 		return nil // stop reports it, whenever it happened
 	case err := <-served:
 		return err
@@ -467,6 +477,9 @@ func (r *relay) stop() error {
 	}
 	if err := step(closeTime, r.stopAPI); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)
+	}
+	if err := step(closeTime, r.metrics.stop); err != nil {
+		r.log.Warn("clients of the metrics listener were cut off", "err", err)
 	}
 	failpoint.Here("stop.attempts")
 	var err error

@@ -165,15 +165,6 @@ func (r *relay) load(files []config.File) (*config.Config, *config.Report) {
 	return cfg, report
 }
 
-func (r *relay) notify(state string) {
-	if r.Notify == nil {
-		return
-	}
-	if err := r.Notify(state); err != nil {
-		r.log.Warn("service manager was not told", "state", state, "err", err)
-	}
-}
-
 // outlook says how the deliveries of a webhook stand.
 func (r *relay) outlook(w *config.Webhook) reload.Outlook {
 	pending, moved := r.store.get().Outlook(queue.LaneWant{Webhook: w.ID, Identity: identity(w)})

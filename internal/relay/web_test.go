@@ -1,9 +1,15 @@
 package relay
 
 import (
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/rest"
 )
 
 const webToken = "0123456789abcdef0123456789abcdef"
@@ -59,18 +65,40 @@ func TestTheRESTRoutesAreOnTheWebListenerToo(t *testing.T) {
 	}
 }
 
-// A second daemon on the same port ends before it touches anything.
-func TestAnAddressOfThePageThatIsTakenEndsTheStart(t *testing.T) {
-	first := newHome(t)
-	a := first.launch(first.webText("helpers: {notes: {webhooks: {}}}\n"))
-	<-a.ready
-	status, err := a.Status(t.Context())
+// What has the port costs the daemon its page, and nothing else; when it goes, the page is there.
+func TestAPortOfThePageThatIsTakenIsSaidAndTriedAgain(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := newHome(t)
-	b := second.launch(strings.Replace(second.webText("helpers: {notes: {webhooks: {}}}\n"), "127.0.0.1:0", status.Listen.Web, 1))
-	if err := b.end(); err == nil || !strings.Contains(err.Error(), "listen.web") || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("%v", err)
+	defer other.Close()
+	rc := receive(t, nil)
+	h := newHome(t)
+	text := strings.Replace(h.webText(helperWith(rc.URL, "")), "127.0.0.1:0", other.Addr().String(), 1)
+	d := h.launch(text, func(o *Options) { o.sideAgain = 10 * time.Millisecond })
+	<-d.ready
+	h.send("e1")
+	d.row("expenses.backend", "success", hasStatus(rest.StatusSuccess))
+	s, err := d.Status(t.Context())
+	if err != nil || !slices.ContainsFunc(s.Reasons, func(why string) bool {
+		return strings.HasPrefix(why, "listen.web is not served: ") && strings.Contains(why, "in use")
+	}) {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	await(t, "the page", func() (rest.Status, error) { return d.Status(t.Context()) }, func(s rest.Status) bool { return len(s.Reasons) == 0 })
+	if got := d.webGet(t, "/livez", "").StatusCode; got != 200 {
+		t.Errorf("/livez: %d", got)
+	}
+	d.stop()
+}
+
+func TestANameThatIsNoLoopbackIsNotListenedOn(t *testing.T) {
+	m := newRelay(&config.Config{}, Options{}).web
+	m.local = true
+	if l, err := m.listen("0.0.0.0:0"); err == nil || l != nil || !strings.Contains(err.Error(), "other machines can reach") {
+		t.Errorf("%v, %v", l, err)
 	}
 }

@@ -71,6 +71,8 @@ type Listen struct {
 	Events string `json:"events"`
 	Admin  string `json:"admin"`
 	Web    string `json:"web"` // address of the page and REST; "" = off
+	// Metrics is the TCP address of the metrics listener; "" = there is none.
+	Metrics string `json:"metrics"`
 }
 
 // Ingest counts what came in since the start.

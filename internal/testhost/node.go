@@ -11,28 +11,30 @@ import (
 	"testing"
 )
 
-// NodeModules installs the packages of the lock file in dir, once for each version of
-// it, into the user's cache directory, and returns where they are.
+// NodeModules installs what package.json and package-lock.json of dir name, once for each
+// version of the two, into the user's cache directory, and returns what NODE_PATH
+// is to be. Without npm, or without a registry that it reaches, the test is skipped.
 func NodeModules(t testing.TB, dir string) string {
 	t.Helper()
 	npm := Program(t, "npm")
-	manifest, err := os.ReadFile(filepath.Join(dir, "package.json"))
-	if err != nil {
-		t.Fatal(err)
+	files, sum := map[string][]byte{}, sha256.New()
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = content
+		sum.Write(content)
 	}
-	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(append(manifest, lock...))
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
 	cache = filepath.Join(cache, "peanuts-relay-tests")
-	final := filepath.Join(cache, "npm-"+hex.EncodeToString(sum[:8]))
-	if _, err := os.Stat(filepath.Join(final, "node_modules")); err == nil {
-		return filepath.Join(final, "node_modules")
+	final := filepath.Join(cache, "npm-"+hex.EncodeToString(sum.Sum(nil)[:8]))
+	modules := filepath.Join(final, "node_modules")
+	if _, err := os.Stat(modules); err == nil {
+		return modules
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		t.Fatal(err)
@@ -42,8 +44,8 @@ func NodeModules(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(work)
-	for name, data := range map[string][]byte{"package.json": manifest, "package-lock.json": lock} {
-		if err := os.WriteFile(filepath.Join(work, name), data, 0o644); err != nil {
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(work, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,5 +60,5 @@ func NodeModules(t testing.TB, dir string) string {
 			t.Fatal(err)
 		}
 	}
-	return filepath.Join(final, "node_modules")
+	return modules
 }

@@ -235,7 +235,14 @@ func outside() []row {
 			},
 			controls: []part{fixed("./internal/web", "TestWithoutEscapingTheTextsRunUnlessThePolicyForbidsIt|TestWithoutTheChecksForgedRequestsAreLetIn|TestABrowserThatWasReboundGetsNothing|TestWithoutTheThrottleEveryGuessIsLookedAt")}},
 		{number: 24, fault: "a real systemd and a .deb", required: "install, upgrade, reload, restart, purge",
-			absent: "there is no package yet"},
+			needs: "root, mmdebstrap, systemd-nspawn and a distribution's mirror, once",
+			parts: []part{
+				fixed("./internal/packagetest", "TestAFreshInstallRunsAndIsComplete|TestANewcomersFiveCommandsLeadToAVerifiedEvent|TestARemovalKeepsTheQueueAndAPurgeDeletesIt|TestTheArchiveInstallsUpgradesAndRemoves"),
+				fixed("./internal/packagetest", "TestAnUpgradeUnderLoadRefusesAndLosesNothing|TestAnUpgradeIntoAnInvalidConfigurationLeavesTheOldProcess|TestTheCheckOfAnUpgradeSeesWhatTheServiceSees|TestAnUpgradeKeepsWhatTheAdministratorDecided|TestADowngradeThatCannotReadTheQueueIsRefused|TestBothBuildsAreTheSame"),
+				fixed("./internal/packagetest", "TestSystemctlReloadFailsForABrokenFileAndTheServiceGoesOn"),
+				scaled("./internal/packagetest", "TestARestartUnderLoadRefusesAndLosesNothing|TestAKilledDaemonIsStartedAgainUnderLoad|TestAStoppedDaemonIsRestartedByTheWatchdog", "PACKAGE_RESTARTS", 2),
+			},
+			controls: []part{fixed("./internal/packagetest", "TestWithoutTheSocketUnitARestartRefuses")}},
 		{number: 25, fault: "a queue of a former format; of a newer one", required: "opens; refused clearly",
 			parts: []part{
 				fixed("./internal/queue", "TestRowsOfTheFormerFormatAreReadAndWrittenAsTheyWere|TestAStoreOfTheFormerFormatIsRaisedAndKeepsWhatItHas|TestAStoreOfAFormerFormatGetsAJournal|TestLanesOfAnEarlierVersionTakeTheIdentityThatTheyMeet|TestTheCountersOfALaneFromBeforeOrderAreRead"),

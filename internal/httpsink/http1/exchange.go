@@ -44,10 +44,11 @@ const (
 	writeGrace = 50 * time.Millisecond
 )
 
-// Errors of an answer that is HTTP but beyond the bounds.
+// Errors of an answer that is HTTP but not what may follow.
 var (
 	ErrHeaders = errors.New("response headers exceeded 64 KiB")
 	ErrInterim = errors.New("more than 1000 interim answers")
+	ErrEarly   = errors.New("bytes behind the answer of a proxy that nobody asked for yet")
 )
 
 // Exchange makes one exchange after the other, each over a connection of its
@@ -109,6 +110,27 @@ func (x *Exchange) Do(c *Conn, first, rest []byte) (*http.Response, error) {
 	}
 	x.release()
 	return nil, err
+}
+
+// Tunnel writes a request for a tunnel to a proxy and returns the status of its
+// answer. With 2xx the connection is the tunnel from then on, and nothing was
+// read of what comes through it. With any other status, and after an error, it is
+// closed.
+func (x *Exchange) Tunnel(c *Conn, request []byte) (status int, err error) {
+	resp, err := x.Do(c, request, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer x.release()
+	opened := resp.StatusCode/100 == 2
+	if opened && x.reader.Buffered() == 0 {
+		return resp.StatusCode, nil
+	}
+	x.abort()
+	if opened {
+		return 0, ErrEarly
+	}
+	return resp.StatusCode, nil
 }
 
 func (x *Exchange) write() {
