@@ -56,12 +56,17 @@ func TestTheRESTRoutesAreOnTheWebListenerToo(t *testing.T) {
 			t.Errorf("%s with it: %d", path, got)
 		}
 	}
-	d.cancel()
-	if err := d.end(); err != nil {
+	config, err := d.RunningConfig(t.Context())
+	if err != nil || !strings.Contains(config.YAML, "web_token") {
+		t.Errorf("%v\n%s", err, config.YAML)
+	}
+	metrics, err := d.Metrics(t.Context())
+	if err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(h.log.String(), webToken) {
-		t.Error("the token is in the log")
+	d.stop()
+	if strings.Contains(h.log.String()+config.YAML+string(metrics), webToken) {
+		t.Error("the token is shown")
 	}
 }
 
