@@ -67,18 +67,18 @@ func (s *stage) settingRows() []row {
 }
 
 // restartRows are keys that take effect at the next start, which is said in each
-// place, and those that this version refuses.
+// place.
 func (s *stage) restartRows() []row {
 	rows := []row{}
 	keys := map[string]string{"listen.events": "@DIR@/e.sock", "listen.admin": "@DIR@/a.sock", "listen.events_mode": `"0600"`,
 		"listen.events_group": `"@GID@"`, "listen.allow_uids": "[@UID@]", "listen.max_event_bytes": "2MiB", "queue.dir": "@DIR@/other",
-		"listen.web": "127.0.0.1:1", "listen.metrics": "127.0.0.1:1", "listen.web_token": "token-of-the-web-page-000000"}
-	refused := []string{"listen.web", "listen.web_token"}
+		"listen.web": "127.0.0.1:1, web_token: token-of-the-web-page-000000", "listen.metrics": "127.0.0.1:1", "listen.web_hosts": "[relay.example.com]",
+		"listen.web_token": "token-of-the-web-page-000000"}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		section, name, _ := strings.Cut(key, ".")
 		r := row{leaf: key, edit: section + ": {" + name + ": " + keys[key] + "}", see: restart(key), after: key}
-		if slices.Contains(refused, key) {
-			r.see, r.before, r.after, r.refused = works, "works", "works", true
+		if key == "listen.web" {
+			r.after += " listen.web_token" // without which it is not valid
 		}
 		rows = append(rows, r)
 	}

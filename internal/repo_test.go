@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/watchdog", "sinks", "internal/where", "internal/notice"},
+	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/watchdog", "sinks", "internal/where", "internal/notice", "internal/web"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
@@ -64,11 +64,13 @@ var imports = map[string][]string{
 
 	"internal/doctor": {"internal/adminclient", "internal/config", "internal/delivery", "internal/egress", "internal/event", "internal/httpsink", "internal/rest"},
 
-	"internal/notice":      {"internal/delivery", "internal/queue"},
-	"internal/ingest":      {"internal/delivery", "internal/event", "internal/failpoint", "internal/id", "internal/queue", "internal/unixsock"},
-	"internal/dispatch":    {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue", "internal/retry"},
-	"internal/httpsink":    {"internal/delivery", "internal/egress", "internal/httpsink/http1", "internal/secret", "internal/signing", "sinks"},
-	"internal/api":         {"internal/backup", "internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock", "internal/where"},
+	"internal/notice":   {"internal/delivery", "internal/queue"},
+	"internal/ingest":   {"internal/delivery", "internal/event", "internal/failpoint", "internal/id", "internal/queue", "internal/unixsock"},
+	"internal/dispatch": {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue", "internal/retry"},
+	"internal/httpsink": {"internal/delivery", "internal/egress", "internal/httpsink/http1", "internal/secret", "internal/signing", "sinks"},
+	"internal/api":      {"internal/backup", "internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock", "internal/where"},
+	// The page is made of the documents of the API, through its client, and of nothing else.
+	"internal/web":         {"internal/adminclient", "internal/rest", "internal/secret"},
 	"internal/adminclient": {"internal/rest"},
 	"internal/rest":        {},
 
@@ -102,6 +104,7 @@ var imports = map[string][]string{
 	"internal/bench/overhead": {"internal/delivery", "internal/dispatch", "internal/event", "internal/pluginhost", "internal/queue", "internal/retry", "internal/secret", "internal/signing", "sinks"},
 
 	"internal/disktest":    {"internal/testhost"},
+	"internal/browsertest": {"internal/testhost"},
 	"internal/packagetest": {"internal/testhost"},
 	"internal/testhost":    {},
 	"internal/docstest":    {},

@@ -102,6 +102,11 @@ func (c *Client) Webhook(ctx context.Context, id string) (rest.Webhook, error) {
 	return call[rest.Webhook](ctx, c, "GET", "/v1/webhooks/"+url.PathEscape(id), nil, nil)
 }
 
+// Minutes tells what a webhook attempted in each of the last 60 minutes.
+func (c *Client) Minutes(ctx context.Context, webhook string) (rest.Minutes, error) {
+	return call[rest.Minutes](ctx, c, "GET", "/v1/webhooks/"+url.PathEscape(webhook)+"/minutes", nil, nil)
+}
+
 // Test sends a sample to a webhook and returns when the attempt is over, which
 // may take as long as the webhook's timeout. A receiver that refuses is no
 // error: see Delivered.
@@ -222,6 +227,11 @@ func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	return c.readAll(resp)
+}
+
+// OpenAPI describes all this for programs.
+func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", "/v1/openapi.json", nil, nil)
 }
 
 // Live asks whether the daemon works; Ready whether it takes events. An answer

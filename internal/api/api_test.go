@@ -65,6 +65,8 @@ func callReads(t *testing.T, c *adminclient.Client, failed string) {
 		"helpers":    func() error { _, err := c.Helpers(ctx); return err },
 		"webhooks":   func() error { _, err := c.Webhooks(ctx); return err },
 		"webhook":    func() error { _, err := c.Webhook(ctx, "expenses.backend"); return err },
+		"minutes":    func() error { _, err := c.Minutes(ctx, "expenses.backend"); return err },
+		"openapi":    func() error { _, err := c.OpenAPI(ctx); return err },
 		"test":       func() error { _, err := c.Test(ctx, "expenses.backend", rest.TestRequest{}); return err },
 		"deliveries": func() error { _, err := c.Deliveries(ctx, adminclient.DeliveryQuery{}); return err },
 		"of webhook": func() error {

@@ -27,6 +27,7 @@ var errFeedFull = errors.New("too many readers of the stream")
 type Feed struct {
 	mu     sync.Mutex // guards the following
 	lanes  map[queue.Lane]*laneCounts
+	pasts  pasts
 	subs   map[*subscriber]struct{}
 	closed bool
 }
@@ -41,7 +42,7 @@ type laneCounts struct {
 
 // NewFeed returns an empty feed.
 func NewFeed() *Feed {
-	return &Feed{lanes: map[queue.Lane]*laneCounts{}, subs: map[*subscriber]struct{}{}}
+	return &Feed{lanes: map[queue.Lane]*laneCounts{}, pasts: pasts{}, subs: map[*subscriber]struct{}{}}
 }
 
 // Publish takes the changes of one commit. It is for [queue.Options].OnChange:
@@ -49,12 +50,10 @@ func NewFeed() *Feed {
 func (f *Feed) Publish(cs []queue.Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var now time.Time
-	if len(f.subs) > 0 {
-		now = time.Now()
-	}
+	now := time.Now()
 	for i := range cs {
 		f.count(&cs[i])
+		f.pasts.note(&cs[i], now)
 		for s := range f.subs {
 			s.push(change{Change: cs[i], at: now})
 		}

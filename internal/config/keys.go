@@ -71,8 +71,10 @@ type Listen struct {
 	Events string `koanf:"events" default:"$runtime/events.sock" restart:"yes" example:"/run/peanuts-relay/events.sock"`
 	// Unix socket for the command line and the REST API, mode 0600.
 	Admin string `koanf:"admin" default:"$runtime/admin.sock" restart:"yes" example:"/run/peanuts-relay/admin.sock"`
-	// TCP address of the web page and REST; empty is off.
-	Web string `koanf:"web" default:"" restart:"yes" later:"yes" example:"127.0.0.1:8465"`
+	// TCP address of the web page and REST, of this machine only; empty is off. Needs `web_token`.
+	Web string `koanf:"web" default:"" restart:"yes" example:"127.0.0.1:8465"`
+	// Host names under which a reverse proxy on this machine offers the web listener. Requests for other names than these, `localhost` and the addresses of the loopback are refused.
+	WebHosts []string `koanf:"web_hosts" default:"[]" max:"100" restart:"yes" example:"[relay.example.com]"`
 	// Permissions of the events socket: octal, in quotes.
 	EventsMode fs.FileMode `koanf:"events_mode" default:"0660" restart:"yes" example:"\"0660\""`
 	// Group that owns the events socket, by name or number; empty leaves the daemon's own.
@@ -81,8 +83,8 @@ type Listen struct {
 	AllowUIDs []uint32 `koanf:"allow_uids" default:"[]" range:"0..4294967295" max:"1000" restart:"yes" example:"[1001]"`
 	// TCP address of an additional listener with `/metrics`, `/livez` and `/readyz` and nothing else; empty is off. Without a token: an address that others reach is warned of.
 	Metrics string `koanf:"metrics" default:"" restart:"yes" example:"127.0.0.1:9465"`
-	// Bearer token of the web listener.
-	WebToken secret.String `koanf:"web_token" restart:"yes" later:"yes" example:"${cred:web-token}"`
+	// Bearer token of the web listener, and what its login asks for: at least 16 characters. Whoever has it may do everything that the admin socket can.
+	WebToken secret.String `koanf:"web_token" restart:"yes" example:"${cred:web-token}"`
 	// Largest event that is accepted; larger ones get 413.
 	MaxEventBytes int64 `koanf:"max_event_bytes" kind:"size" default:"1MiB" range:"1KiB..4MiB" restart:"yes" example:"2MiB"`
 }

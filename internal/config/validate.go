@@ -85,13 +85,8 @@ func (l *loader) validateListen(c *Listen) {
 	if !groupExists(c.EventsGroup) {
 		l.problem(group, Finding{Code: codeUnknownGroup, Message: "there is no group " + l.named(group, c.EventsGroup, "of that name"), Suggestion: "create it with groupadd --system"})
 	}
-	if c.Web != "" {
-		l.unsupported([]string{"listen", "web"}, "the web page")
-	}
+	l.validateWeb(c)
 	l.validateMetrics(c.Metrics)
-	if path := []string{"listen", "web_token"}; !c.WebToken.IsZero() || l.empty(path) {
-		l.unsupported(path, "the web page")
-	}
 }
 
 // groupExists accepts names and numbers; "" is no group at all.

@@ -240,7 +240,7 @@ func counts(a *delivery.Attempt) bool {
 }
 
 func (g *group) changed(d *Delivery, a *delivery.Attempt) {
-	ch := Change{Lane: d.Lane, Seq: d.Seq, State: a.State, Attempts: a.Number, StatusCode: a.Status, Code: a.Code, Kind: ChangeAttempt}
+	ch := Change{Lane: d.Lane, Seq: d.Seq, State: a.State, Attempts: a.Number, StatusCode: a.Status, Code: a.Code, Kind: ChangeAttempt, Took: a.Duration}
 	if a.State == delivery.Pending {
 		ch.Next = g.wall.Add(a.NextIn).UTC().Round(0)
 	}

@@ -89,6 +89,8 @@ type Change struct {
 	Code       delivery.Code
 	Next       time.Time // wall clock; zero when due now or finished
 	Kind       string    // ChangeAccepted, …
+	// Took is how long the attempt of a ChangeAttempt was.
+	Took time.Duration
 }
 
 // Store is an open queue. All methods are safe for concurrent use. It has more

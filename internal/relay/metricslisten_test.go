@@ -116,7 +116,7 @@ func TestAnAddressThatSomebodyHasIsSaidAndTriedAgain(t *testing.T) {
 	}
 	defer other.Close()
 	h, rc := newHome(t), receive(t, nil)
-	d := h.launch(h.withMetrics(other.Addr().String(), helperWith(rc.URL, "")), func(o *Options) { o.metricsAgain = 10 * time.Millisecond })
+	d := h.launch(h.withMetrics(other.Addr().String(), helperWith(rc.URL, "")), func(o *Options) { o.sideAgain = 10 * time.Millisecond })
 	<-d.ready
 	h.send("e1") // what the daemon is for goes on
 	d.row("expenses.backend", "success", hasStatus(rest.StatusSuccess))
@@ -124,7 +124,7 @@ func TestAnAddressThatSomebodyHasIsSaidAndTriedAgain(t *testing.T) {
 	if err != nil || s.State != rest.StateDegraded || !slices.ContainsFunc(s.Reasons, func(why string) bool { return strings.HasPrefix(why, "listen.metrics is not served: ") }) {
 		t.Errorf("status %+v, %v", s, err)
 	}
-	if n := strings.Count(h.log.String(), "metrics cannot be served"); n != 1 {
+	if n := strings.Count(h.log.String(), "address cannot be listened on"); n != 1 {
 		t.Errorf("it is logged %d times, want once", n)
 	}
 	other.Close()

@@ -104,7 +104,7 @@ type Options struct {
 	// takes the place of the rejected one; 0 when Rejected is nil.
 	LastKnownGood uint64
 
-	drainTime, pluginDrainTime, metricsAgain time.Duration // tests: other than the constants
+	drainTime, pluginDrainTime, sideAgain time.Duration // tests: other than the constants
 }
 
 // Run is the daemon. It returns nil after ctx ended and everything was stopped
@@ -131,7 +131,8 @@ func (r *relay) run(ctx context.Context) error {
 	var servers sync.WaitGroup
 	servers.Go(func() { served <- r.ingest.Serve(events) })
 	servers.Go(func() { served <- r.api.Serve(admin) })
-	r.metrics.start(r.api)
+	r.startWeb()
+	r.metrics.start(r.boot.Listen.Metrics, r.api.ServeMetrics, r.api.ShutdownMetrics)
 
 	unwatch := r.watch(events, admin)
 	err = r.openStore(ctx, served)
@@ -161,8 +162,9 @@ type relay struct {
 	timings    *api.Timings
 	ingest     *ingest.Server
 	api        *api.API
+	web        *sideListener
 	space      *spaceWatch
-	metrics    *metricsListener
+	metrics    *sideListener
 	host       *pluginhost.Host
 	notices    *notice.Watch
 
@@ -207,7 +209,8 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.gate.Store(&gateState{errStarting})
 	r.dispatcher.store = &r.store
 	r.space = newSpaceWatch(r)
-	r.metrics = newMetricsListener(r)
+	r.metrics = r.newSideListener("listen.metrics", "metrics")
+	r.web = r.newSideListener("listen.web", "the page")
 	r.editor = r.newEditor()
 	r.host = r.newHost()
 	r.notices = r.newNotices()
@@ -479,10 +482,10 @@ func (r *relay) stop() error {
 	if err := step(pluginTime, r.host.Stop); err != nil {
 		r.log.Warn("plugins were killed", "err", err)
 	}
-	if err := step(closeTime, r.api.Shutdown); err != nil {
+	if err := step(closeTime, r.stopAPI); err != nil {
 		r.log.Warn("admin clients were cut off", "err", err)
 	}
-	if err := step(closeTime, func(ctx context.Context) error { return r.metrics.stop(ctx, r.api) }); err != nil {
+	if err := step(closeTime, r.metrics.stop); err != nil {
 		r.log.Warn("clients of the metrics listener were cut off", "err", err)
 	}
 	failpoint.Here("stop.attempts")

@@ -25,7 +25,7 @@ func (r *relay) status() rest.Status {
 		PID:       os.Getpid(),
 		StartedAt: rest.At(r.started),
 		Config:    rest.Config{Path: r.Path, State: rest.ConfigCurrent},
-		Listen:    rest.Listen{Events: r.boot.Listen.Events, Admin: r.boot.Listen.Admin, Metrics: r.boot.Listen.Metrics},
+		Listen:    rest.Listen{Events: r.boot.Listen.Events, Admin: r.boot.Listen.Admin, Web: r.webAddress(), Metrics: r.boot.Listen.Metrics},
 		Queue:     rest.Queue{Dir: r.boot.Queue.Dir, MaxBytes: r.boot.Queue.MaxBytes},
 	}
 	s.Plugins = r.plugins()
@@ -41,8 +41,10 @@ func (r *relay) status() rest.Status {
 		s.Config.State, s.Config.Generation = rest.ConfigLastKnownGood, r.LastKnownGood
 		s.Reasons = append(s.Reasons, "the configuration files are not valid, so the last known good configuration is being started: "+r.invalid.Error())
 	}
-	if err := r.metrics.problem(); err != nil {
-		s.Reasons = append(s.Reasons, "listen.metrics is not served: "+err.Error())
+	for _, side := range []*sideListener{r.web, r.metrics} {
+		if err := side.problem(); err != nil {
+			s.Reasons = append(s.Reasons, side.key+" is not served: "+err.Error())
+		}
 	}
 	switch err := r.ready(); {
 	case r.stopping.Load():

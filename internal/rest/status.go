@@ -70,6 +70,7 @@ type Reload struct {
 type Listen struct {
 	Events string `json:"events"`
 	Admin  string `json:"admin"`
+	Web    string `json:"web"` // address of the page and REST; "" = off
 	// Metrics is the TCP address of the metrics listener; "" = there is none.
 	Metrics string `json:"metrics"`
 }
@@ -185,6 +186,8 @@ const (
 	CodeBadRequest       = "bad_request"        // 400: malformed or unknown parameter, key or value
 	CodeNotFound         = "not_found"          // 404: no such route, webhook, delivery, event or replay
 	CodeMethodNotAllowed = "method_not_allowed" // 405: Allow lists what the route takes
+	CodeUnauthorized     = "unauthorized"       // 401: the web listener needs the token
+	CodeForbidden        = "forbidden"          // 403: the web listener refuses the host, or a page of another origin
 	CodeReadOnly         = "read_only"          // 403: the daemon may not write conf.d
 	CodeInFlight         = "in_flight"          // 409: the delivery is being attempted; try again
 	CodeFinished         = "finished"           // 409: a delivered delivery cannot be discarded

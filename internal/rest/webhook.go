@@ -153,3 +153,21 @@ type Replay struct {
 	Done      bool     `json:"done"`
 	StartedAt Time     `json:"started_at"`
 }
+
+// Minutes answers GET /v1/webhooks/{id}/minutes: the attempts of the last 60 minutes, the
+// one under way included, as far as the daemon has run. Oldest first, none left out.
+type Minutes struct {
+	Webhook string   `json:"webhook"`
+	Minutes []Minute `json:"minutes"`
+}
+
+// Minute counts the attempts that ended in one minute, by what they made of their
+// deliveries.
+type Minute struct {
+	At        Time   `json:"at"` // its beginning
+	Delivered uint32 `json:"delivered"`
+	Failed    uint32 `json:"failed"`  // for good
+	Retried   uint32 `json:"retried"` // there will be another one
+	Mean      Millis `json:"mean_ms"` // of the durations of all of them; 0 without any
+	Max       Millis `json:"max_ms"`  // the longest of them
+}

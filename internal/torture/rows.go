@@ -241,7 +241,14 @@ func outside() []row {
 			},
 			controls: []part{fixed("./daemon", "TestASecretThatIsShownIsSightedOnEverySurface"), fixed("./internal/secrettest", "TestTheSearchForSecretsFindsEachForm")}},
 		{number: 23, fault: "the page: scripts, forgery, rebinding, login", required: "0 executed, 0 changed",
-			absent: "there is no page yet"},
+			needs: "chromium",
+			parts: []part{
+				fixed("./internal/web", "TestNoTextOfAnyFieldBecomesMarkup|TestWhatTheScriptPutsInStaysText"),
+				scaled("./internal/web", "TestNoTextOfAnyFieldRunsInABrowser", "WEB_XSS", 2),
+				fixed("./internal/web", "TestNoForgedRequestChangesAnything|TestNoOtherHostIsAnswered|TestABrowserThatWasReboundGetsNothing|TestTheTokenIsNotGuessed"),
+				fixed("./internal/relay", "TestAnOperatorFollowsAFailureToItsReasonAndReplaysIt"),
+			},
+			controls: []part{fixed("./internal/web", "TestWithoutEscapingTheTextsRunUnlessThePolicyForbidsIt|TestWithoutTheChecksForgedRequestsAreLetIn|TestABrowserThatWasReboundGetsNothing|TestWithoutTheThrottleEveryGuessIsLookedAt")}},
 		{number: 24, fault: "a real systemd and a .deb", required: "install, upgrade, reload, restart, purge",
 			needs: "root, mmdebstrap, systemd-nspawn and a distribution's mirror, once",
 			parts: []part{
