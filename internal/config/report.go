@@ -43,7 +43,6 @@ const (
 	codeBadReference    = "bad_reference"
 	codeUnsetReference  = "unset_reference"
 	codeUnreadableRef   = "unreadable_reference"
-	codeUnsupported     = "unsupported"
 	codeBadPath         = "bad_path"
 	codeBadAddress      = "bad_address"
 	codeOpenMetrics     = "open_metrics"

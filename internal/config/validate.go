@@ -70,10 +70,6 @@ func (l *loader) validate(c *Config) {
 	}
 }
 
-func (l *loader) unsupported(path []string, what string) {
-	l.problem(path, Finding{Code: codeUnsupported, Message: "this version does not have " + what, Suggestion: "remove the key"})
-}
-
 func (l *loader) validateListen(c *Listen) {
 	events, admin := []string{"listen", "events"}, []string{"listen", "admin"}
 	l.socket(events, c.Events)
