@@ -122,6 +122,12 @@ func FuzzCompile(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, expression string) {
+		began := time.Now()
+		defer func() {
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("%q took %s", expression, took)
+			}
+		}()
 		filter, err := Compile(expression)
 		if err != nil {
 			bad, ok := errors.AsType[*Error](err)
