@@ -321,13 +321,6 @@ func (r *relay) queueOptions() queue.Options {
 	}
 }
 
-// limits are the bounds that a reload may change.
-func limits(cfg *config.Config) queue.Limits {
-	q, h := &cfg.Queue, &cfg.History
-	return queue.Limits{MaxBytes: q.MaxBytes, MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes), MinFree: q.MinFree,
-		Retention: queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes}}
-}
-
 // deliver starts the lanes, opens the gate and waits for the end.
 func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	d := dispatch.New(dispatch.Options{Store: r.store.get(), StoreID: r.store.StoreID(), Logger: r.log, Observe: r.timings.Attempted})

@@ -179,3 +179,10 @@ func (n noHistory) Append(history.Entry, []config.File) error { return n.err }
 func (n noHistory) Entries() []history.Entry                  { return nil }
 func (n noHistory) Generation() uint64                        { return 0 }
 func (n noHistory) Files(uint64) ([]config.File, error)       { return nil, n.err }
+
+// limits are the bounds that a reload may change.
+func limits(cfg *config.Config) queue.Limits {
+	q, h := &cfg.Queue, &cfg.History
+	return queue.Limits{MaxBytes: q.MaxBytes, MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes), MinFree: q.MinFree,
+		Retention: queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes}}
+}
