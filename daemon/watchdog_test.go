@@ -21,8 +21,8 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
-// watchdogSec is WatchdogSec= of the tests: long enough for a machine that is busy.
-const watchdogSec = 8 * time.Second
+// watchdogLimit is WatchdogSec= of the tests: long enough for a machine that is busy.
+const watchdogLimit = 8 * time.Second
 
 // manager is what systemd is to a service of Type=notify with WatchdogSec=: it hears what
 // the main process tells, and when it hears no WATCHDOG=1 for so long it sends SIGABRT, and
@@ -57,7 +57,7 @@ func newManager(t *testing.T, s *site) *manager {
 		hearing.Wait()
 		m.timer.Stop()
 	})
-	s.env = append(s.env, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC="+strconv.FormatInt(watchdogSec.Microseconds(), 10))
+	s.env = append(s.env, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC="+strconv.FormatInt(watchdogLimit.Microseconds(), 10))
 	// The daemon's own number is known to a shell that becomes the daemon. What a program
 	// is, this test goes by the name that it is called by.
 	s.prepare = func(c *exec.Cmd) {
@@ -100,7 +100,7 @@ func (m *manager) hear() {
 func (m *manager) feed() {
 	m.fed = time.Now()
 	if m.ready {
-		m.timer.Reset(watchdogSec)
+		m.timer.Reset(watchdogLimit)
 	}
 }
 
@@ -201,7 +201,7 @@ func hangs(t *testing.T, rounds int, failpoint string, hang func(*process)) {
 		}
 		// On a machine that has time it is half a second; what had gone round before the
 		// hang may be fed for after it.
-		if bitten.Sub(began) > watchdogSec*5/4 {
+		if bitten.Sub(began) > watchdogLimit*5/4 {
 			t.Errorf("it ended %v after it hung", bitten.Sub(began))
 		}
 		slowest = max(slowest, bitten.Sub(began))
@@ -242,7 +242,7 @@ func TestAWatchdogThatLivingSatisfiesMissesTheDeadlock(t *testing.T) {
 	stop := s.flood(l, &next, 4)
 	p.waitLine("failpoint commit.durable: hang")
 	until(t, "the hang to be told", func() bool { return m.said("hangs: queue") })
-	<-time.After(2 * watchdogSec)
+	<-time.After(2 * watchdogLimit)
 	select {
 	case <-p.over:
 		t.Errorf("it ended although nobody did it:\n%s", p.output())
@@ -270,7 +270,7 @@ func TestADiskThatDoesNotAnswerIsToldAndWaitedFor(t *testing.T) {
 	until(t, "events to be acknowledged", func() bool { return l.len() > 50 })
 	thaw := disk.Freeze()
 	until(t, "the wait to be told", func() bool { return m.said("the storage does not answer") })
-	<-time.After(2 * watchdogSec)
+	<-time.After(2 * watchdogLimit)
 	select {
 	case <-p.over:
 		t.Fatalf("it was ended:\n%s", p.output())
