@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	texttemplate "text/template"
 
@@ -245,12 +246,12 @@ func TestNoTextOfAnyFieldRunsInABrowser(t *testing.T) {
 	b := browsertest.Start(t)
 	p := b.Page(t)
 	cases := 0
-	var d *demo
-	_, origin := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.ServeHTTP(w, r) }))
-	d = newDemo()
+	var d atomic.Pointer[demo]
+	d.Store(newDemo())
+	_, origin := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.Load().ServeHTTP(w, r) }))
 	login(p, origin)
 	for turn := range min(turns, len(corpus())) {
-		d = poisoned(turn*(len(corpus())/2+1), turn%2 == 0)
+		d.Store(poisoned(turn*(len(corpus())/2+1), turn%2 == 0))
 		for name, target := range views() {
 			p.Open(origin + target)
 			looked(t, p, name)
