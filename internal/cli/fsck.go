@@ -125,7 +125,7 @@ func (a *app) fsck(ctx context.Context, o FsckOptions, asJSON bool) error {
 	if o.Repair {
 		args = append(args, "--repair")
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(args, "--dir="+o.Dir)...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(args, "--dir="+o.Dir)...) // #nosec G204 -- this program itself
 	cmd.Args[0] = os.Args[0]
 	var said bytes.Buffer
 	cmd.Stderr = &beginning{b: &said}
