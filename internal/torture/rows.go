@@ -120,6 +120,7 @@ func crashes() []row {
 			parts: []part{
 				scaled("./daemon", "TestAHangEndsInARestartByTheWatchdog", "DAEMON_HANGS", 1),
 				fixed("./daemon", "TestADiskThatDoesNotAnswerIsToldAndWaitedFor"),
+				scaled("./internal/packagetest", "TestAStoppedDaemonIsRestartedByTheWatchdog", "PACKAGE_RESTARTS", 2),
 				fixed("./internal/watchdog", "TestAPartThatHangsIsToldAndThenTheServiceManagerBites|TestStorageExcusesNobodyWhoDoesNotNeedIt"),
 			},
 			controls: []part{fixed("./daemon", "TestAWatchdogThatLivingSatisfiesMissesTheDeadlock")}},
@@ -255,7 +256,7 @@ func outside() []row {
 				fixed("./internal/packagetest", "TestAFreshInstallRunsAndIsComplete|TestAPluginDeliversInTheConfinesOfTheUnit|TestANewcomersFiveCommandsLeadToAVerifiedEvent|TestARemovalKeepsTheQueueAndAPurgeDeletesIt|TestTheArchiveInstallsUpgradesAndRemoves"),
 				fixed("./internal/packagetest", "TestAnUpgradeUnderLoadRefusesAndLosesNothing|TestAnUpgradeIntoAnInvalidConfigurationLeavesTheOldProcess|TestTheCheckOfAnUpgradeSeesWhatTheServiceSees|TestAnUpgradeKeepsWhatTheAdministratorDecided|TestADowngradeThatCannotReadTheQueueIsRefused|TestBothBuildsAreTheSame"),
 				fixed("./internal/packagetest", "TestSystemctlReloadFailsForABrokenFileAndTheServiceGoesOn"),
-				scaled("./internal/packagetest", "TestARestartUnderLoadRefusesAndLosesNothing|TestAKilledDaemonIsStartedAgainUnderLoad|TestAStoppedDaemonIsRestartedByTheWatchdog", "PACKAGE_RESTARTS", 2),
+				scaled("./internal/packagetest", "TestARestartUnderLoadRefusesAndLosesNothing|TestAKilledDaemonIsStartedAgainUnderLoad", "PACKAGE_RESTARTS", 2),
 			},
 			controls: []part{fixed("./internal/packagetest", "TestWithoutTheSocketUnitARestartRefuses")}},
 		{number: 25, fault: "a queue of a former format; of a newer one", required: "opens; refused clearly",
