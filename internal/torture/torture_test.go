@@ -364,7 +364,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("%v\n%s", err, &text)
 	}
 	var listed bytes.Buffer
-	if status := run(t.Context(), options{list: true, board: scoreboard()}, &listed, io.Discard); status != 0 || !strings.Contains(listed.String(), "not there yet") {
+	if status := run(t.Context(), options{list: true, board: scoreboard()}, &listed, io.Discard); status != 0 || !strings.Contains(listed.String(), "TestARestartUnderLoadRefusesAndLosesNothing") {
 		t.Errorf("%d\n%s", status, &listed)
 	}
 }
