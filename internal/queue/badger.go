@@ -158,7 +158,7 @@ func openBadger(dir string, log *slog.Logger, sync bool) (*badger.DB, *badgerLog
 // read: the first may work at the next start, the second needs an operator.
 // Badger's errors are text (y.Wrap, error.go).
 func openFailed(dir string, err error) error {
-	for _, of := range [...]syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+	for _, of := range [...]syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
 		syscall.EROFS, syscall.EAGAIN, syscall.EINTR, syscall.EUCLEAN, syscall.ESHUTDOWN, syscall.EACCES, syscall.EPERM} {
 		if strings.Contains(err.Error(), of.Error()) {
 			return fmt.Errorf("open database %q: %w (%w)", dir, err, of)

@@ -112,10 +112,14 @@ func crashes() []row {
 		{number: 9, fault: "limits of memory, descriptors, processes", required: "0 lost, a clear error", needs: needsMemory,
 			parts: []part{
 				{pkg: "./daemon", run: "TestAPluginThatTheKernelKillsForItsMemoryLosesNothing", waits: true},
+				scaled("./daemon", "TestLimitsThatAreMetUnderLoadLoseNothing", "DAEMON_LIMITS", 1),
+				fixed("./daemon", "TestAStartUnderALimitIsRefusedClearly|TestADaemonWithoutThreadsSaysSo"),
+				fixed("./internal/relay", "TestALibraryThatEndsTheProcessIsHeard"),
 				fixed("./internal/pluginhost/process", "TestTheKernelKillsAPluginThatEatsMemory|TestAPluginThatMayHaveNoMoreMemorySaysSo"),
 				fixed("./internal/config/watch", "TestWithoutInotifyTheFilesArePolled|TestAnOverflowOfTheKernelsQueueIsMadeUpFor"),
 			},
-			controls: []part{fixed("./internal/pluginhost/process", "TestSIGKILLByAPersonIsNotTakenForLackOfMemory")}},
+			controls: append(account(), fixed("./daemon", "TestWithoutAWordTheCheckOfAStartFails|TestEnoughIsEnough"),
+				fixed("./internal/pluginhost/process", "TestSIGKILLByAPersonIsNotTakenForLackOfMemory"))},
 		{number: 10, fault: "the daemon hangs: stopped, deadlock", required: "the watchdog of systemd restarts it, 0 lost",
 			parts: []part{
 				scaled("./daemon", "TestAHangEndsInARestartByTheWatchdog", "DAEMON_HANGS", 1),
