@@ -349,6 +349,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
 		Where:             chooser,
+		Abort:             r.abortOn,
 		Busy:              r.dispatcher.busy,
 	}
 }
@@ -447,6 +448,14 @@ func (r *relay) onFatal(err error) {
 		d.Pause(delivery.HoldStorage)
 	}
 	r.storageFailed(err)
+}
+
+// abortOn ends the process from inside of the database.
+func (r *relay) abortOn(err error) {
+	r.log.Error("stopped at once on a storage error; nothing that was acknowledged is lost", "err", err)
+	if r.Abort != nil {
+		r.Abort()
+	}
 }
 
 // stop ends everything in the order in which work flows: nothing new comes in,

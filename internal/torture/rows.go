@@ -67,10 +67,11 @@ func crashes() []row {
 				fixed("./internal/config/history", "TestEveryFailureLeavesTheOldOrTheNew|TestAProcessThatDiesAfterTheFailureLeavesTheOldOrTheNew"),
 			},
 			controls: []part{fixed("./internal/queue", "TestTheAccountOfATourReportsWhatIsWrong")}},
-		{number: 4, fault: "I/O errors on write and on fsync", required: "stops acknowledging, ends with 74, 0 lost", needs: needsExt4,
+		{number: 4, fault: "I/O errors on write and on fsync", required: "stops acknowledging, ends with 74, 0 lost", needs: needsExt4 + ", FUSE",
 			parts: []part{
 				scaled("./daemon", "TestAStorageErrorEndsTheDaemonAndLosesNothing", "DAEMON_STORAGE_ERRORS", 1),
-				fixed("./internal/queue", "TestAnErrorLineOfTheDatabaseStopsEverything|TestAnErrorThatAReaderMeetsStopsTheGroupUnderWay|TestAnErrorThatAReaderMeetsEndsAnIdleStore|TestAnErrorLineStopsAnIdleStore"),
+				scaled("./daemon", "TestAnIOErrorEndsTheDaemonAndLosesNothing", "DAEMON_IO_ERRORS", 1),
+				fixed("./internal/queue", "TestAnErrorLineOfTheDatabaseStopsEverything|TestAnErrorThatAReaderMeetsStopsTheGroupUnderWay|TestAnErrorThatAReaderMeetsEndsAnIdleStore|TestAnErrorLineStopsAnIdleStore|TestAnErrorOfAValueAborts"),
 			},
 			controls: append(account(), fixed("./internal/queue", "TestAWarningWithoutAnErrorDoesNotStopTheStore"))},
 		{number: 5, fault: "own disk full, inodes full", required: "507, no crash, resumes unaided", needs: needsExt4,
