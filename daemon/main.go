@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/peanutsapp/peanuts-relay/internal/cli"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
@@ -30,13 +32,14 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		return cli.ExitFailure
 	}
-	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve, Restore: restore, Fsck: fsck})
+	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve, Restore: restore, Fsck: fsck,
+		Limits: func() error { return enough(unix.Getrlimit) }})
 }
 
 func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {
 	return exit(relay.Run(ctx, cfg, relay.Options{Logger: o.Logger, Version: o.Version, Commit: o.Commit,
 		Path: o.Path, Report: o.Report, Hangup: o.Hangup, SetLog: o.SetLog, Notify: o.Notify, Watchdog: o.Watchdog,
-		Rejected: o.Rejected, LastKnownGood: o.LastKnownGood}))
+		Rejected: o.Rejected, LastKnownGood: o.LastKnownGood, Abort: abort}))
 }
 
 func fsck(ctx context.Context, o cli.FsckOptions) (any, error) {
@@ -49,6 +52,10 @@ func fsck(ctx context.Context, o cli.FsckOptions) (any, error) {
 	}
 	return report, exit(err)
 }
+
+// abort is the end of a daemon that a library ends: the database does, when it finds
+// what cannot be, such as a file that it may not open while it starts.
+func abort() { os.Exit(cli.ExitStorage) }
 
 // exit chooses the status of a daemon that ended with err.
 func exit(err error) error {

@@ -24,6 +24,9 @@ type Deps struct {
 	// graceful stop. An error made with [WithExit] decides the exit status, any
 	// other is [ExitFailure].
 	Serve func(ctx context.Context, cfg *config.Config, opts ServeOptions) error
+	// Limits says what the kernel allows this process too little of; nil does not ask.
+	// Serve asks it before it reads anything. The exit status as for Serve.
+	Limits func() error
 	// Restore makes a queue from a backup, or only checks the file. An error made with
 	// [WithExit] decides the exit status, any other is [ExitFailure].
 	Restore func(ctx context.Context, o RestoreOptions) (Restored, error)

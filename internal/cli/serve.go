@@ -74,6 +74,11 @@ func (a *app) serveUntilEnd(ctx context.Context, strict bool) error {
 	hangup, stopHangup := untilHangup()
 	defer stopHangup()
 	a.markErr()
+	if a.deps.Limits != nil {
+		if err := a.deps.Limits(); err != nil {
+			return err
+		}
+	}
 	path, err := a.configFile()
 	if errors.Is(err, config.ErrNotFound) && !strict && a.ranBefore(config.DefaultPath) {
 		path, err = config.DefaultPath, nil // it was removed; that is an error in it like any other

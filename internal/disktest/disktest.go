@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package disktest makes small file systems of their own for tests, which may
-// be filled, cut off or given back.
+// be filled, cut off or given back, or fail when they are told to.
 //
 // Guarantee: whatever it mounts is unmounted at the end of the test, and a
 // test that may not mount is skipped by name with the reason.

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -143,6 +144,20 @@ func TestAnErrorLineOfTheDatabaseStopsEverything(t *testing.T) {
 	h.reopen()
 	if got := h.ready(lane); len(got) == 0 || got[0].Seq != 1 {
 		t.Errorf("what was acknowledged: %v", seqs(got))
+	}
+}
+
+// The database goes on with the transaction when the line is written: only what does not
+// return is early enough.
+func TestAnErrorOfAValueAborts(t *testing.T) {
+	for line, aborts := range map[string]bool{"Error while curlf sync: %v\n": true, "error flushing memtable to disk: %v, retrying": false, "Unable to read: Key %v": false} {
+		var met []error
+		l := newBadgerLog(slog.New(slog.DiscardHandler))
+		l.abort = func(err error) { met = append(met, err) }
+		l.Errorf(line, "input/output error")
+		if (len(met) == 1) != aborts || aborts && !strings.Contains(met[0].Error(), "input/output error") {
+			t.Errorf("%q: aborts with %v", line, met)
+		}
 	}
 }
 

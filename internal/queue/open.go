@@ -18,6 +18,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
+	"github.com/peanutsapp/peanuts-relay/internal/planted"
 )
 
 // Retention is how long what is finished is kept. Zero fields take the
@@ -61,6 +62,10 @@ type Options struct {
 	Where func(expression string) (func(ctx context.Context, payload []byte) (bool, error), error)
 	// OnFatal is called once, with the first storage error.
 	OnFatal func(error)
+	// Abort ends the process at once. It is called from inside of the database, which
+	// would go on with half a transaction if it returned. nil leaves it to OnFatal,
+	// which is too late for what that transaction has.
+	Abort func(error)
 
 	// For this package's tests.
 	elapsed  func() time.Duration
@@ -237,6 +242,7 @@ func open(o Options) (s *Store, err error) {
 		}
 		return nil, err
 	}
+	blog.abort = o.Abort
 	undo = append(undo, db)
 	failpoint.Here("open.database")
 	s = &Store{opts: o, log: o.Logger, id: number, db: db, blog: blog, lock: lock,
@@ -383,6 +389,10 @@ func (s *Store) Close(ctx context.Context) error {
 
 // fail stops the store for good. Only the first error counts.
 func (s *Store) fail(err error) {
+	if planted.GoesOnAfterAnError {
+		s.log.Error("queue goes on after a storage error", "err", err)
+		return
+	}
 	s.failOnce.Do(func() {
 		s.failure.Store(&err)
 		s.log.Error("queue stopped on a storage error", "err", err)

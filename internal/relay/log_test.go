@@ -55,7 +55,7 @@ func TestTheStandardLogIsTakenWithoutWhatItQuotesAndGivenBack(t *testing.T) {
 	var mine, theirs safeBuffer
 	defer func(w io.Writer, flags int) { log.SetOutput(w); log.SetFlags(flags) }(log.Writer(), log.Flags())
 	log.SetOutput(&theirs)
-	restore := takeStandardLog(slog.New(slog.NewTextHandler(&mine, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	restore := takeStandardLog(slog.New(slog.NewTextHandler(&mine, &slog.HandlerOptions{Level: slog.LevelDebug})), nil)
 	log.Print("one")
 	log.Printf("Unsolicited response received on idle HTTP channel starting with %q; err=<nil>", "Bearer unasked-for-secret") // net/http does
 	restore()
@@ -68,5 +68,29 @@ func TestTheStandardLogIsTakenWithoutWhatItQuotesAndGivenBack(t *testing.T) {
 	}
 	if got := theirs.String(); !strings.Contains(got, "two") || strings.Contains(got, "one") {
 		t.Errorf("given back: %q", got)
+	}
+}
+
+// The database does when it finds what cannot be. It ended the daemon without a word.
+func TestALibraryThatEndsTheProcessIsHeard(t *testing.T) {
+	for name, end := range map[string]func(){
+		"Fatal":   func() { log.Fatal("the roof is gone") },
+		"Fatalf":  func() { log.Fatalf("the %s is gone\nmain.f()\n\tf.go:7", "roof") },
+		"Fatalln": func() { log.Default().Fatalln("the roof is gone") },
+	} {
+		var mine safeBuffer
+		restore := takeStandardLog(slog.New(slog.NewTextHandler(&mine, nil)), func() { panic("ended") })
+		func() {
+			defer func() {
+				if recover() != "ended" {
+					t.Errorf("%s: not ended by us", name)
+				}
+			}()
+			end()
+		}()
+		restore()
+		if got := mine.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "the roof is gone") || strings.Contains(got, "f.go") {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }

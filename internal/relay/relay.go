@@ -94,6 +94,9 @@ type Options struct {
 	// Watchdog is how long the service manager waits for word before it restarts the
 	// daemon (WATCHDOG_USEC); 0 = it does not watch.
 	Watchdog time.Duration
+	// Abort ends the process when a library is about to, which is said in the log
+	// before; nil leaves it to the library.
+	Abort func()
 	// LookupEnv reads the environment at every load of the files; nil is
 	// os.LookupEnv.
 	LookupEnv func(string) (string, bool)
@@ -119,7 +122,7 @@ func (r *relay) run(ctx context.Context) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(defaultMemoryLimit))
 	}
-	defer takeStandardLog(r.log)()
+	defer takeStandardLog(r.log, r.Abort)()
 	events, admin, err := r.listen()
 	if err != nil {
 		return err
@@ -317,6 +320,7 @@ func (r *relay) queueOptions() queue.Options {
 		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
 		Where:             chooser,
+		Abort:             r.abortOn,
 		Busy:              r.dispatcher.busy,
 	}
 }
@@ -408,6 +412,14 @@ func (r *relay) onFatal(err error) {
 		d.Pause(delivery.HoldStorage)
 	}
 	r.storageFailed(err)
+}
+
+// abortOn ends the process from inside of the database.
+func (r *relay) abortOn(err error) {
+	r.log.Error("stopped at once on a storage error; nothing that was acknowledged is lost", "err", err)
+	if r.Abort != nil {
+		r.Abort()
+	}
 }
 
 // stop ends everything in the order in which work flows: nothing new comes in,
