@@ -109,27 +109,34 @@ func (s *site) restarts(l *ledger, times int) (refused int64, why error) {
 	return bad.Load(), why
 }
 
-// sendOnce hands in event n; an error is whatever is no acknowledgement.
+// sendOnce hands in event n; an error is whatever is no acknowledgement. Of a connection that
+// was kept it is what HTTP says of those: when it turns out to be closed, another one is
+// taken. net/http does so by itself for a request with this key, but not when a body of some
+// KiB meets the end (it takes the broken pipe for an error of the body).
 func (s *site) sendOnce(client *http.Client, l *ledger, n int) error {
-	req, err := http.NewRequest(http.MethodPost, "http://relay/v1/events", strings.NewReader(crashRequest(n)))
-	if err != nil {
-		return err
+	kept := client == s.client
+	for {
+		req, err := http.NewRequest(http.MethodPost, "http://relay/v1/events", strings.NewReader(crashRequest(n)))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Idempotency-Key", fmt.Sprintf("own-%d", n))
+		resp, err := client.Do(req)
+		if kept && errors.Is(err, unix.EPIPE) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status + " " + string(body))
+		}
+		return l.bookAnswer(n, body)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	// The client takes a request with this key to another connection when the one that it
-	// kept turns out to be closed, see docs/api.md.
-	req.Header.Set("Idempotency-Key", fmt.Sprintf("own-%d", n))
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status + " " + string(body))
-	}
-	return l.bookAnswer(n, body)
 }

@@ -30,8 +30,15 @@ type dashboard struct {
 	cmd     *exec.Cmd
 }
 
-// start runs it until stop; from the second time on, on the same port.
+// start runs it until kill; from the second time on, on the same port, which somebody
+// may have taken for a moment.
 func (d *dashboard) start() {
+	d.t.Helper()
+	until(d.t, "the dashboard", func() bool { return d.launch() })
+}
+
+// launch reports false when the process ended at once.
+func (d *dashboard) launch() bool {
 	d.t.Helper()
 	d.cmd = exec.Command(testhost.Program(d.t, "node"), "server.js")
 	d.cmd.Dir = dashboardDir
@@ -40,19 +47,23 @@ func (d *dashboard) start() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.cmd.Stderr = os.Stderr
+	var said strings.Builder
+	d.cmd.Stderr = &said
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
 	lines := bufio.NewReader(out)
-	first, err := lines.ReadString('\n')
-	if err != nil {
-		d.t.Fatalf("the dashboard ended: %v, %q", err, first)
-	}
-	if _, err := fmt.Sscanf(first, "listening on %s", &d.port); err != nil {
+	if first, err := lines.ReadString('\n'); err != nil {
+		_ = d.cmd.Wait()
+		if d.port == "0" || !strings.Contains(said.String(), "EADDRINUSE") {
+			d.t.Fatalf("the dashboard ended: %v, %q, %s", err, first, &said)
+		}
+		return false
+	} else if _, err := fmt.Sscanf(first, "listening on %s", &d.port); err != nil {
 		d.t.Fatalf("it says %q", first)
 	}
 	go func() { _, _ = io.Copy(io.Discard, lines) }()
+	return true
 }
 
 func (d *dashboard) kill() {

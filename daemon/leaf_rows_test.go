@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -52,7 +53,7 @@ func (s *stage) settingRows() []row {
 		{leaf: "secret", edit: "secret: " + keyNew, see: signed("plain"), before: "X-Peanuts-Signature top", after: "X-Peanuts-Signature new"},
 		{leaf: "secrets", edit: "secrets: [" + keyTop + ", " + keyNew + "]", cut: "secret: " + keyTop + "\n", see: signed("plain"),
 			before: "X-Peanuts-Signature top", after: "X-Peanuts-Signature top, X-Peanuts-Signature-Previous new"},
-		{leaf: "notify", edit: `notify: {relay.webhook.failing: {url: "@URL@/ok"}}`, see: works, before: "works", after: "works", refused: true},
+		{leaf: "notify", edit: `notify: {relay.webhook.failing: {url: "@URL@/ok"}}`, see: notified, before: "nobody", after: "relay.webhook.failing"},
 		{leaf: "reload.require_tests", edit: "reload: {require_tests: true}", see: brokenTest, before: "current", after: "rejected"},
 		{leaf: "plugins.dir", edit: "plugins: {dir: @PLUGINS@/b}", see: shows(`dir: (.*/sinks/.)\n`), before: s.plugins + "/a", after: s.plugins + "/b"},
 		{leaf: "plugins.require_checksums", edit: "plugins: {require_checksums: true}", see: shows(`require_checksums: (\w+)\n`), before: "false", after: "true"},
@@ -156,6 +157,18 @@ func works(s *stage, _ string) string {
 		return d.Status + " " + d.Error
 	}
 	return "works"
+}
+
+// notified is the event that the webhook of failing webhooks gets.
+func notified(s *stage, _ string) string {
+	result, err := s.admin.Test(s.t.Context(), "relay.webhook.failing", rest.TestRequest{})
+	if refused, ok := errors.AsType[*adminclient.Error](err); ok && (refused.Code == rest.CodeNotFound || refused.Code == rest.CodeRemoved) {
+		return "nobody"
+	}
+	if err != nil || !result.Delivered {
+		s.t.Fatalf("%+v, %v", result, err)
+	}
+	return result.Event
 }
 
 // restart returns the key when the status and the metric say that it waits for a

@@ -24,6 +24,8 @@ func leaves(t *testing.T) []string {
 		case of == reflect.TypeFor[config.Signatures]():
 			out = append(out, path+".none")
 			walk(reflect.TypeFor[config.Signature](), "", path+"[]")
+		case tag.Get("ids") == "notice": // has the keys of a webhook, by the same code
+			out = append(out, path)
 		case tag.Get("ids") != "" && tag.Get("later") == "":
 			walk(of.Elem(), "", path+".*")
 		case plain || of == reflect.TypeFor[config.Share]():

@@ -30,13 +30,24 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		return cli.ExitFailure
 	}
-	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve, Restore: restore})
+	return cli.Main(context.Background(), os.Args[1:], cli.Standard(), cli.Deps{Version: version, Serve: serve, Restore: restore, Fsck: fsck})
 }
 
 func serve(ctx context.Context, cfg *config.Config, o cli.ServeOptions) error {
 	return exit(relay.Run(ctx, cfg, relay.Options{Logger: o.Logger, Version: o.Version, Commit: o.Commit,
 		Path: o.Path, Report: o.Report, Hangup: o.Hangup, SetLog: o.SetLog, Notify: o.Notify, Watchdog: o.Watchdog,
 		Rejected: o.Rejected, LastKnownGood: o.LastKnownGood}))
+}
+
+func fsck(ctx context.Context, o cli.FsckOptions) (any, error) {
+	report, err := queue.Fsck(ctx, queue.FsckOptions{Dir: o.Dir, Repair: o.Repair, Progress: o.Progress})
+	if _, locked := errors.AsType[*queue.LockedError](err); locked {
+		return nil, cli.WithExit(cli.ExitTryAgain, err, "stop the daemon first; peanuts-relay status asks the one that runs")
+	}
+	if _, full := errors.AsType[*queue.SpaceError](err); full {
+		return nil, cli.WithExit(cli.ExitTryAgain, err, "a repair needs as much room as the queue takes; what is there was left as it is")
+	}
+	return report, exit(err)
 }
 
 // exit chooses the status of a daemon that ended with err.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/peanutsapp/peanuts-relay/internal/cli"
 	"github.com/peanutsapp/peanuts-relay/internal/config"
+	"github.com/peanutsapp/peanuts-relay/internal/docstest"
 	"github.com/peanutsapp/peanuts-relay/internal/relay"
 	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
@@ -117,6 +119,37 @@ func TestSystemdHasNothingToSayOfTheUnits(t *testing.T) {
 	} {
 		if verify(t, spoil) == "" {
 			t.Errorf("%s is not noticed", name)
+		}
+	}
+}
+
+// Each directive has its reason in docs/systemd.md, and each drop-in there is one that
+// systemd takes without a word.
+func TestTheUnitsAreExplained(t *testing.T) {
+	t.Parallel()
+	page := docstest.Page(t, "systemd.md")
+	for _, name := range []string{serviceUnit, socketUnit} {
+		for key := range readUnit(t, name) {
+			if key != "Description" && key != "Documentation" && !strings.Contains(page, "`"+key+"=") {
+				t.Errorf("docs/systemd.md does not say why %s has %s=", name, key)
+			}
+		}
+	}
+	blocks := regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllStringSubmatch(page, -1)
+	if len(blocks) < 5 {
+		t.Fatalf("%d drop-ins", len(blocks))
+	}
+	for _, block := range blocks {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(block[1], installed, self)
+		if strings.Contains(text, "[Socket]") {
+			continue // of the other unit, and of the same simple form
+		}
+		if said := verify(t, func(s string) string { return s + "\n" + text }); said != "" {
+			t.Errorf("%s\n%s", text, said)
 		}
 	}
 }

@@ -167,7 +167,8 @@ func (v *vault) commands(deliveries []string, hook string) {
 	list := [][]string{{"check"}, {"check", "--format", "json"}, {"config", "show"}, {"config", "history"}, {"config", "rollback", "1"}, {"status"}, {"status", "--json"},
 		{"webhooks"}, {"webhooks", "--json"}, {"deliveries"}, {"deliveries", "--json"}, {"event", "first"}, {"event", "first", "--json"}, {"plan"}, {"plan", "--json"},
 		{"reload"}, {"reload", "--json"}, {"test", hook}, {"test", hook, "--json"}, {"disable", hook}, {"enable", hook}, {"retry", deliveries[0]},
-		{"replay", hook, "--dry-run"}, {"replay", hook, "--json"}, {"replay", "--list"}, {"sinks", "list"}, {"version"}, {"drop", deliveries[len(deliveries)-1]},
+		{"replay", hook, "--dry-run"}, {"replay", hook, "--json"}, {"replay", "--list"}, {"doctor", "--no-ping"}, {"doctor", "--json"},
+		{"replay", hook, "--status", "success,failed", "--to", "http://127.0.0.1:1/"}, {"sinks", "list"}, {"version"}, {"drop", deliveries[len(deliveries)-1]},
 		{"send", "--helper", strings.Split(hook, ".")[0], "--event", "created", "--entry", "e9"},
 		{"verify", "--secret-file", v.file("old"), "--header", "X-Peanuts-Signature: sha256=00"}, {"send", "--helper", "none", "--event", "created", "--entry", "e9"}}
 	for _, id := range deliveries {

@@ -38,7 +38,7 @@ var imports = map[string][]string{
 	"internal/zoo":                {"internal/sinkpb", "sinks"},
 	"sinks/sinktest":              {"internal/sinkpb", "internal/pluginhost/process", "sinks"},
 
-	"internal/cli": {"internal/backup", "internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost"},
+	"internal/cli": {"internal/backup", "internal/config", "internal/config/history", "internal/configtest", "internal/adminclient", "internal/signing", "internal/event", "internal/secret", "internal/rest", "internal/pluginhost/process", "internal/sinkpb", "sinks/sinktest", "internal/plugincheck", "internal/pluginhost", "internal/delivery", "internal/doctor", "internal/egress", "internal/httpsink", "internal/where"},
 	// A plugin is what a third party could have written: it imports sinks and nothing else of
 	// this module. What stands for its service in tests imports nothing.
 	"plugins/zapier":            {"sinks"},
@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"plugins/slack":             {"sinks"},
 	"plugins/slack/slacktest":   {},
 	"internal/cli/clitest":      {},
-	"internal/relay":            {"internal/api", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/watchdog", "internal/web", "sinks"},
+	"internal/relay":            {"internal/api", "internal/web", "internal/backup", "internal/config", "internal/config/history", "internal/config/watch", "internal/configtest", "internal/webhookedit", "internal/reload", "internal/delivery", "internal/dispatch", "internal/egress", "internal/event", "internal/failpoint", "internal/httpsink", "internal/ingest", "internal/queue", "internal/rest", "internal/retry", "internal/signing", "internal/unixsock", "internal/plugincheck", "internal/pluginhost", "internal/secret", "internal/watchdog", "sinks", "internal/where", "internal/notice"},
 	// Plugins are what a third party could have written: they know the public package.
 	"plugins/sheets":            {"sinks"},
 	"plugins/sheets/sheetstest": {},
@@ -62,10 +62,13 @@ var imports = map[string][]string{
 	"internal/plugincheck": {"internal/config", "internal/pluginhost", "internal/secret"},
 	"internal/webhookedit": {"internal/config", "internal/rest"},
 
+	"internal/doctor": {"internal/adminclient", "internal/config", "internal/delivery", "internal/egress", "internal/event", "internal/httpsink", "internal/rest"},
+
+	"internal/notice":   {"internal/delivery", "internal/queue"},
 	"internal/ingest":   {"internal/delivery", "internal/event", "internal/failpoint", "internal/id", "internal/queue", "internal/unixsock"},
 	"internal/dispatch": {"internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue", "internal/retry"},
 	"internal/httpsink": {"internal/delivery", "internal/egress", "internal/httpsink/http1", "internal/secret", "internal/signing", "sinks"},
-	"internal/api":      {"internal/backup", "internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock"},
+	"internal/api":      {"internal/backup", "internal/delivery", "internal/event", "internal/id", "internal/queue", "internal/rest", "internal/secret", "internal/unixsock", "internal/where"},
 	// The page is made of the documents of the API, through its client, and of nothing else.
 	"internal/web":         {"internal/adminclient", "internal/rest", "internal/secret"},
 	"internal/adminclient": {"internal/rest"},
@@ -74,19 +77,22 @@ var imports = map[string][]string{
 	// http1 knows connections and HTTP, and nothing of deliveries.
 	"internal/httpsink/http1": {},
 
-	"internal/queue":         {"internal/backup", "internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue/journal"},
+	"internal/queue":         {"internal/backup", "internal/delivery", "internal/failpoint", "internal/id", "internal/planted", "internal/queue/journal", "internal/queue/rawdb"},
 	"internal/queue/journal": {"internal/failpoint"},
-	"internal/retry":         {"internal/delivery", "internal/planted"},
-	"internal/signing":       {"internal/delivery", "internal/planted", "internal/secret"},
-	"internal/backup":        {},
-	"internal/event":         {"internal/id", "internal/suggest"},
-	"internal/egress":        {},
-	"internal/unixsock":      {"internal/failpoint"},
-	"internal/delivery":      {},
-	"internal/secret":        {},
-	"internal/id":            {},
-	"internal/watchdog":      {},
-	"internal/suggest":       {},
+	// rawdb knows files and rows, and nothing of what they mean.
+	"internal/queue/rawdb": {},
+	"internal/retry":       {"internal/delivery", "internal/planted"},
+	"internal/signing":     {"internal/delivery", "internal/planted", "internal/secret"},
+	"internal/backup":      {},
+	"internal/event":       {"internal/id", "internal/suggest"},
+	"internal/egress":      {},
+	"internal/unixsock":    {"internal/failpoint"},
+	"internal/delivery":    {},
+	"internal/secret":      {},
+	"internal/id":          {},
+	"internal/watchdog":    {},
+	"internal/suggest":     {},
+	"internal/where":       {"internal/suggest"},
 
 	// What these hold is in no normal build.
 	"internal/failpoint":           {},
@@ -109,7 +115,7 @@ var imports = map[string][]string{
 // owners names the one place that may import a module, so that a change of
 // library touches one package.
 var owners = map[string][]string{
-	"github.com/dgraph-io/badger":      {"internal/queue"},
+	"github.com/dgraph-io/badger":      {"internal/queue", "internal/queue/rawdb"},
 	"github.com/dgraph-io/ristretto":   {"internal/queue"},
 	"github.com/knadh/koanf":           {"internal/config"},
 	"go.yaml.in/yaml":                  {"internal/config", "internal/webhookedit", "internal/docstest"},
@@ -120,6 +126,7 @@ var owners = map[string][]string{
 	"code.dny.dev/ssrf":                {"internal/egress"},
 	"github.com/coreos/go-systemd/v22": {"internal/cli", "internal/unixsock"},
 	"github.com/santhosh-tekuri":       {"sinks/sinktest", "internal/pluginhost"},
+	"github.com/itchyny/gojq":          {"internal/where"},
 	"github.com/rogpeppe/go-internal":  {"internal/cli/clitest"},
 	"github.com/hashicorp/go-plugin":   {"sinks", "internal/pluginhost/process", "internal/zoo"},
 	"github.com/hashicorp/go-hclog":    {"sinks", "internal/pluginhost/process"},

@@ -40,7 +40,7 @@ type Store interface {
 	// and has a next cursor came to the end of the work that one call does. A
 	// cursor that is not one of List's is queue.ErrBadCursor.
 	List(queue.ListQuery) (rows []queue.Summary, next string, err error)
-	CountReplay(context.Context, queue.ReplayJob) (matched int, err error)
+	CountReplay(context.Context, queue.ReplayJob) (queue.ReplayJob, error)
 
 	// Audit and Backup read the whole store beside its work, which takes minutes.
 	// They answer a *queue.SpaceError when the disk became too full for that.

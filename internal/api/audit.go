@@ -88,7 +88,7 @@ func aborted(err error) error {
 
 func (a *API) audit(found *queue.Audit) *rest.Audit {
 	out := &rest.Audit{At: rest.At(found.At), StoreID: storeName(found.Store), OK: found.Wrong == 0, Rows: found.Rows, Wrong: found.Wrong,
-		Events:  rest.AuditEvents{Accepted: found.Events, Kept: found.EventsKept, Forgotten: found.EventsForgotten},
+		Events:  rest.AuditEvents{Accepted: found.Events, Kept: found.EventsKept, Forgotten: found.EventsForgotten, Lost: found.EventsLost},
 		Pending: []rest.AuditPending{}, Webhooks: []rest.AuditWebhook{}, Problems: []rest.AuditProblem{}}
 	out.Deliveries.Accepted = found.Deliveries
 	for _, l := range found.Lanes {

@@ -228,20 +228,23 @@ func matches(q *queue.ListQuery, row *queue.Summary) bool {
 		(q.EventType == "" || q.EventType == row.EventType)
 }
 
-func (s *fakeStore) CountReplay(_ context.Context, job queue.ReplayJob) (int, error) {
+func (s *fakeStore) CountReplay(_ context.Context, job queue.ReplayJob) (queue.ReplayJob, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if job.Lane == 0 || len(job.States) == 0 {
 		s.t.Errorf("CountReplay was called without a lane or states: %+v", job)
 	}
-	n := 0
+	job.Matched = 0
 	for _, row := range s.rows {
 		q := queue.ListQuery{Lanes: []queue.Lane{job.Lane}, States: job.States, Since: job.Since, Until: job.Until, EventType: job.EventType}
-		if matches(&q, &row) {
-			n++
+		if matches(&q, &row) && (job.EventID == "" || job.EventID == row.EventID) {
+			job.Matched++
 		}
 	}
-	return n, s.err
+	if job.EventID != "" && job.Matched == 0 {
+		return job, queue.ErrNotFound
+	}
+	return job, s.err
 }
 
 // add puts a delivery of an event into the store.
@@ -346,13 +349,13 @@ func (d *fakeDispatcher) Test(ctx context.Context, lane queue.Lane, o *delivery.
 }
 
 func (d *fakeDispatcher) Replay(ctx context.Context, job queue.ReplayJob) (queue.ReplayJob, error) {
-	matched, err := d.store.CountReplay(ctx, job)
+	job, err := d.store.CountReplay(ctx, job)
 	if err != nil {
 		return job, err
 	}
 	d.store.mu.Lock()
 	defer d.store.mu.Unlock()
-	job.ID, job.Matched, job.Started = fmt.Sprintf("rep_%d", len(d.store.replays)+1), int64(matched), epoch
+	job.ID, job.Started = fmt.Sprintf("rep_%d", len(d.store.replays)+1), epoch
 	d.store.replays = append(d.store.replays, job)
 	return job, nil
 }

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,18 +40,9 @@ func (a *API) metricsServer() *http.Server {
 // ServeMetrics answers requests for metrics and health on l, which it closes, until
 // ShutdownMetrics.
 func (a *API) ServeMetrics(l net.Listener) error {
-	err := a.metrics.Serve(newBounded(l, maxMetricsConns, new(atomic.Int64)))
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("serve metrics: %w", err)
+	return serve(a.metrics, newBounded(l, maxMetricsConns, new(atomic.Int64)), "metrics")
 }
 
 // ShutdownMetrics stops listening for metrics and waits for the requests under way.
 // When ctx ends first their connections are closed.
-func (a *API) ShutdownMetrics(ctx context.Context) error {
-	if err := a.metrics.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("stop metrics server: %w", err), a.metrics.Close())
-	}
-	return nil
-}
+func (a *API) ShutdownMetrics(ctx context.Context) error { return shutdown(ctx, a.metrics, "metrics") }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
@@ -34,7 +35,10 @@ func largeWorld(t *testing.T, webhooks int) *world {
 // be an order of magnitude more.
 func TestAScrapeOfThousandsOfWebhooksStaysSmall(t *testing.T) {
 	of := func(webhooks int) (series, size, packed int) {
-		text := largeWorld(t, webhooks).request("GET", "/metrics", "").Body.String()
+		w := largeWorld(t, webhooks)
+		began := time.Now()
+		text := w.request("GET", "/metrics", "").Body.String()
+		t.Logf("a scrape of %d webhooks took %v", webhooks, time.Since(began))
 		for line := range strings.Lines(text) {
 			if !strings.HasPrefix(line, "#") {
 				series++

@@ -35,11 +35,15 @@ func (a *API) server() *http.Server {
 // Serve answers requests on l, which it closes, until Shutdown. It may be
 // called for several listeners.
 func (a *API) Serve(l net.Listener) error {
-	err := a.srv.Serve(newBounded(l, maxConns, &a.full))
+	return serve(a.srv, newBounded(l, maxConns, &a.full), "admin socket")
+}
+
+func serve(srv *http.Server, l net.Listener, what string) error {
+	err := srv.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("serve admin socket: %w", err)
+	return fmt.Errorf("serve %s: %w", what, err)
 }
 
 // Shutdown stops listening, ends all streams, audits and backups, and waits for the requests under
@@ -47,8 +51,12 @@ func (a *API) Serve(l net.Listener) error {
 func (a *API) Shutdown(ctx context.Context) error {
 	a.Feed.close()
 	a.end()
-	if err := a.srv.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("stop admin server: %w", err), a.srv.Close())
+	return shutdown(ctx, a.srv, "admin")
+}
+
+func shutdown(ctx context.Context, srv *http.Server, what string) error {
+	if err := srv.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop %s server: %w", what, err), srv.Close())
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func (a *API) queueStatus(s *rest.Status, stats *queue.Stats) {
 	q := &s.Queue
 	q.State, q.Accepted, q.DiskFree, q.MinFree = stats.State, stats.Deliveries, stats.DiskFree, stats.AcceptMark
 	q.Groups, q.Quarantined = stats.Groups, stats.Quarantined
+	q.ClockAhead = rest.Millis(stats.ClockAhead)
 	q.StoreID = storeName(a.Store.StoreID())
 	q.Counts = rest.Counts{Pending: stats.Pending, Success: stats.Success, Failed: stats.Failed, LiveBytes: stats.LiveBytes}
 	for _, l := range s.Webhooks {

@@ -19,9 +19,10 @@ import (
 // The histograms have a label for the sink, never for the webhook. A histogram is
 // some twenty series, so that one of each webhook would be what nearly all of a scrape
 // consists of; a webhook has the sum and the count of its attempts. There are no
-// native histograms beside the classic ones: these allocate with observations below a
-// second (client_golang boxes the bucket's negative number), and only scrapers
-// that ask for protobuf get them.
+// native histograms beside the classic ones: a Prometheus that takes native histograms
+// leaves the classic buckets of the same metric out, unless it is told otherwise, and
+// the rules and the dashboard of docs/monitoring use buckets. They would also double the
+// time of an observation.
 type Timings struct {
 	accept, commit prometheus.Histogram
 	attempts, lag  *prometheus.HistogramVec

@@ -12,6 +12,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/delivery"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
+	"github.com/peanutsapp/peanuts-relay/internal/where"
 )
 
 func (a *API) getHelpers(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -230,7 +231,7 @@ func (a *API) postReplay(rw http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	var in rest.ReplayRequest
-	if err := decode(rw, r, &in, "since", "until", "status", "event", "rate", "dry_run"); err != nil {
+	if err := decode(rw, r, &in, "since", "until", "status", "event", "event_id", "where", "rate", "dry_run"); err != nil {
 		return nil, err
 	}
 	job, err := a.replayJob(w.Lane, &in)
@@ -238,22 +239,35 @@ func (a *API) postReplay(rw http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	if in.DryRun {
-		matched, err := a.Store.CountReplay(r.Context(), job)
+		counted, err := a.Store.CountReplay(r.Context(), job)
 		if err != nil {
-			return nil, err
+			return nil, noEvent(job.EventID, err)
 		}
-		answer := a.replayDocument(&job)
-		answer.DryRun, answer.Matched = true, int64(matched)
+		answer := a.replayDocument(&counted)
+		answer.DryRun = true
 		return answer, nil
 	}
 	if job, err = a.Dispatcher.Replay(r.Context(), job); err != nil {
-		return nil, err
+		return nil, noEvent(job.EventID, err)
 	}
 	return withStatus{http.StatusAccepted, a.replayDocument(&job)}, nil
 }
 
+// noEvent answers a replay of one event that there is not.
+func noEvent(id string, err error) error {
+	if id != "" && errors.Is(err, queue.ErrNotFound) {
+		return fail(http.StatusNotFound, rest.CodeNotFound, "event_id", "there is no event %q, or it was let go by retention", id)
+	}
+	return err
+}
+
 func (a *API) replayJob(lane queue.Lane, in *rest.ReplayRequest) (queue.ReplayJob, error) {
-	job := queue.ReplayJob{Lane: lane, Rate: in.Rate}
+	job := queue.ReplayJob{Lane: lane, Rate: in.Rate, EventID: in.EventID, Where: in.Where}
+	if in.Where != "" {
+		if _, err := where.Compile(in.Where); err != nil {
+			return job, bad("where", "where: %v", err)
+		}
+	}
 	if in.Rate < 0 || in.Rate > maxRate {
 		return job, bad("rate", "rate must be from 0 (no limit) to %g deliveries a second, not %g", float64(maxRate), in.Rate)
 	}
@@ -263,6 +277,9 @@ func (a *API) replayJob(lane queue.Lane, in *rest.ReplayRequest) (queue.ReplayJo
 	}
 	if len(wanted) == 0 {
 		wanted = []string{rest.StatusFailed}
+		if in.EventID != "" { // whoever names an event means it, however it ended
+			wanted = append(wanted, rest.StatusSuccess)
+		}
 	}
 	for _, status := range wanted {
 		state := delivery.Failed
@@ -281,7 +298,8 @@ func (a *API) replayJob(lane queue.Lane, in *rest.ReplayRequest) (queue.ReplayJo
 func (a *API) replayDocument(job *queue.ReplayJob) rest.Replay {
 	d := rest.Replay{ID: job.ID, Webhook: a.Store.LaneName(job.Lane), Status: make([]string, 0, len(job.States)), Event: job.EventType,
 		Since: rest.At(job.Since), Until: rest.At(job.Until), Rate: job.Rate, Matched: job.Matched,
-		Requeued: job.Requeued, Expired: job.Expired, Done: job.Done, StartedAt: rest.At(job.Started)}
+		Requeued: job.Requeued, Expired: job.Expired, Done: job.Done, StartedAt: rest.At(job.Started),
+		EventID: job.EventID, Where: job.Where, Undecided: job.Undecided, Trouble: job.Trouble}
 	for _, state := range job.States {
 		d.Status = append(d.Status, state.String())
 	}

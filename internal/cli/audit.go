@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -162,11 +163,14 @@ func (a *app) printAudit(r *auditReport) error {
 			rows = append(rows, [2]string{"    not held", grouped(p.Count)})
 		}
 	}
+	if r.Events.Lost > 0 {
+		rows = slices.Insert(rows, 3, [2]string{"  lost, and named by a repair", grouped(r.Events.Lost)})
+	}
 	rows = append(rows, [2]string{"delivered and failed, in the log", grouped(d.InLog)}, [2]string{"  let go by retention", grouped(d.Forgotten)})
 	for _, more := range []struct {
 		name string
 		n    int64
-	}{{"  removed by hand", d.Removed}, {"  damaged and set aside", d.SetAside}} {
+	}{{"  removed by hand, or lost", d.Removed}, {"  damaged and set aside", d.SetAside}} {
 		if more.n > 0 {
 			rows = append(rows, [2]string{more.name, grouped(more.n)})
 		}

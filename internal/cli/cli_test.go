@@ -82,7 +82,7 @@ func TestEveryCommandsHelpStartsWithTwoExamplesOfIt(t *testing.T) {
 
 func TestTheCommandsAreThoseOfThisVersion(t *testing.T) {
 	want := []string{"audit", "backup", "check", "completion", "config", "config history", "config rollback", "config schema", "config show", "deliveries", "delivery",
-		"disable", "drop", "enable", "event", "help", "man", "plan", "receive", "reload", "replay", "restore", "retry", "send", "serve", "sinks", "sinks list", "sinks new", "sinks test", "status", "test", "verify", "version", "webhooks"}
+		"disable", "doctor", "drop", "enable", "event", "fsck", "help", "man", "plan", "receive", "reload", "replay", "restore", "retry", "send", "serve", "sinks", "sinks list", "sinks new", "sinks test", "status", "test", "verify", "version", "webhooks"}
 	var got []string
 	walk((&app{}).root(), func(c *cobra.Command) {
 		if c.HasParent() {

@@ -27,6 +27,9 @@ type Deps struct {
 	// Restore makes a queue from a backup, or only checks the file. An error made with
 	// [WithExit] decides the exit status, any other is [ExitFailure].
 	Restore func(ctx context.Context, o RestoreOptions) (Restored, error)
+	// Fsck checks a queue, and repairs it when it is told to. The report is a document
+	// for JSON with the fields of fsckDocument; errors are as those of Serve.
+	Fsck func(ctx context.Context, o FsckOptions) (report any, err error)
 	// Version is the released version, "" for a development build.
 	Version string
 }

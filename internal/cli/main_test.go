@@ -47,7 +47,7 @@ func sessionMain() int {
 		streams.OutTerm = Terminal{Width: width, Colour: true}
 		streams.ErrTerm = streams.OutTerm
 	}
-	return Main(context.Background(), os.Args[1:], streams, Deps{Version: "1.2.3-test", Serve: sessionServe})
+	return Main(context.Background(), os.Args[1:], streams, Deps{Version: "1.2.3-test", Serve: sessionServe, Fsck: sessionFsck})
 }
 
 func sessionServe(ctx context.Context, cfg *config.Config, opts ServeOptions) error {
@@ -68,6 +68,28 @@ func sessionServe(ctx context.Context, cfg *config.Config, opts ServeOptions) er
 	<-ctx.Done()
 	opts.Logger.Info("stopped")
 	return nil
+}
+
+// sessionFsck finds what TEST_FSCK says.
+func sessionFsck(_ context.Context, o FsckOptions) (any, error) {
+	o.Progress(1<<10, 2<<10)
+	report := map[string]any{"dir": o.Dir, "rows": 1234, "events": 5, "pending": 6, "finished": 7, "problems_found": 0}
+	switch os.Getenv("TEST_FSCK") {
+	case "":
+		return nil, WithExit(ExitStoreFormat, fmt.Errorf("%s: is no directory of a queue", o.Dir), "")
+	case "locked":
+		return nil, WithExit(ExitTryAgain, fmt.Errorf("queue %q is in use by process 17", o.Dir), "stop the daemon first")
+	case "panic":
+		panic("damaged")
+	case "damaged":
+		report["problems_found"], report["notes"] = 1, []string{"3 rows were set aside before"}
+		report["problems"] = []map[string]string{{"where": "db/000001.sst", "what": "bytes 0 to 10: the checksum of a block does not match", "means": "rows are missing"}}
+		report["lost_event_count"], report["lost_delivery_count"] = 2, 1
+		if o.Repair {
+			report["repaired"], report["quarantine"], report["brought_back"] = true, o.Dir+"/quarantine-T", 4
+		}
+	}
+	return report, nil
 }
 
 func TestSessions(t *testing.T) {

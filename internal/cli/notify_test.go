@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"path/filepath"
@@ -144,5 +145,29 @@ func TestAServiceManagerThatDoesNotReadStopsNobody(t *testing.T) {
 	}
 	if got := told(t, conn); got != "READY=1" {
 		t.Errorf("told %q", got)
+	}
+}
+
+func TestTheWatchdogOfTheServiceManagerIsForItsMainProcess(t *testing.T) {
+	own := strconv.Itoa(os.Getpid())
+	for _, of := range []struct {
+		usec, pid string
+		want      time.Duration
+		warns     bool
+	}{
+		{"60000000", own, time.Minute, false},
+		{"60000000", "", time.Minute, false},
+		{"60000000", "1", 0, false},
+		{"", "", 0, false},
+		{"soon", own, 0, true},
+		{"-1", own, 0, true},
+	} {
+		t.Setenv("WATCHDOG_USEC", of.usec)
+		t.Setenv("WATCHDOG_PID", of.pid)
+		var said bytes.Buffer
+		a := &app{Streams: Streams{Err: &said, Env: environment()}}
+		if got := a.watchdogLimit(); got != of.want || (said.Len() > 0) != of.warns {
+			t.Errorf("%q of %q: %v, said %q", of.usec, of.pid, got, said.String())
+		}
 	}
 }

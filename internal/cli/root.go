@@ -67,8 +67,8 @@ peanuts-relay send --helper expenses --event created --entry e1 --set amount=42.
 	add(groupEvents, a.sendCommand(), a.eventCommand())
 	add(groupLog, a.webhooksCommand(), a.enableCommand(), a.disableCommand(), a.testCommand(), a.deliveriesCommand(), a.deliveryCommand(),
 		a.retryCommand(), a.replayCommand(), a.dropCommand())
-	add(groupReceiver, a.receiveCommand(), a.verifyCommand())
-	add(groupQueue, a.auditCommand(), a.backupCommand(), a.restoreCommand())
+	add(groupReceiver, a.doctorCommand(), a.receiveCommand(), a.verifyCommand())
+	add(groupQueue, a.auditCommand(), a.fsckCommand(), a.backupCommand(), a.restoreCommand())
 	add(groupOther, a.sinksCommand(), a.completionCommand(), a.manCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()

@@ -69,12 +69,18 @@ func (p *progress) draw(accepted, rejected int64) {
 	if p.w == nil {
 		return
 	}
-	now := p.now()
-	if now.Sub(p.drawn) < progressEvery {
+	if p.now().Sub(p.drawn) < progressEvery {
 		return
 	}
-	p.drawn = now
-	text := fmt.Sprintf("%s accepted  %s rejected  %s", grouped(accepted), grouped(rejected), p.rate(accepted+rejected))
+	p.drawText(fmt.Sprintf("%s accepted  %s rejected  %s", grouped(accepted), grouped(rejected), p.rate(accepted+rejected)))
+}
+
+// drawText draws the bar with a text behind it.
+func (p *progress) drawText(text string) {
+	if p.w == nil {
+		return
+	}
+	p.drawn = p.now()
 	if bar := p.bar(p.width - textWidth(text) - 3); bar != "" {
 		text = bar + "  " + text
 	}

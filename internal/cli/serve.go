@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -33,14 +35,45 @@ PEANUTS_RELAY_CONFIG=./config.yaml peanuts-relay serve`,
 }
 
 func (a *app) serve(ctx context.Context, strict bool) error {
+	began, activated := time.Now(), a.activated()
+	err := a.serveUntilEnd(ctx, strict)
+	if err != nil && activated {
+		outlast(ctx, began)
+	}
+	return err
+}
+
+// activated reports whether the service manager handed sockets over to this process
+// (sd_listen_fds(3)). Whoever takes them takes the variables away.
+func (a *app) activated() bool {
+	pid, ok := a.Env("LISTEN_PID")
+	return ok && pid == strconv.Itoa(os.Getpid())
+}
+
+// shortestLife is how long a daemon lives at least that ends with an error, when its
+// sockets are those of a service manager: an event that waits there starts the next one
+// at once, whatever the pause between restarts is. systemd gives a socket up, and who
+// sends is refused, after twenty starts in two seconds (TriggerLimitBurst= in
+// systemd.socket(5)).
+const shortestLife = 2 * time.Second
+
+// outlast waits until that is over.
+func outlast(ctx context.Context, began time.Time) {
+	select {
+	case <-time.After(time.Until(began.Add(shortestLife))):
+	case <-ctx.Done():
+	}
+}
+
+func (a *app) serveUntilEnd(ctx context.Context, strict bool) error {
 	if a.deps.Serve == nil {
 		return failf("", "this program was built without the daemon")
 	}
-	a.markErr()
 	// Before anything is read: a hangup must not end a daemon that starts, and
 	// what it asks for must not be missed.
 	hangup, stopHangup := untilHangup()
 	defer stopHangup()
+	a.markErr()
 	path, err := a.configFile()
 	if errors.Is(err, config.ErrNotFound) && !strict && a.ranBefore(config.DefaultPath) {
 		path, err = config.DefaultPath, nil // it was removed; that is an error in it like any other

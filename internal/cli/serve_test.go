@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -136,5 +139,31 @@ func TestACancelledContextIsAGracefulEnd(t *testing.T) {
 	}
 	if got.Path != path || len(got.Report.Files) != 1 || got.Report.Digest == "" || got.Logger == nil || got.Version == "" {
 		t.Errorf("options %+v", got)
+	}
+}
+
+func TestADaemonThatEndsAtOnceUnderASocketUnitTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		time.Sleep(time.Second / 2)
+		if outlast(t.Context(), began); time.Since(began) != shortestLife {
+			t.Errorf("it lived for %v", time.Since(began))
+		}
+		time.Sleep(time.Second)
+		if outlast(t.Context(), began); time.Since(began) != shortestLife+time.Second {
+			t.Errorf("it waited although it had lived long enough: %v", time.Since(began))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		again := time.Now()
+		if outlast(ctx, again); time.Since(again) != 0 {
+			t.Errorf("it waited for %v after it was told to end", time.Since(again))
+		}
+	})
+	for env, want := range map[string]bool{"LISTEN_PID=" + strconv.Itoa(os.Getpid()): true, "LISTEN_PID=1": false, "OTHER=1": false} {
+		a := &app{Streams: Streams{Env: environment(env)}}
+		if got := a.activated(); got != want {
+			t.Errorf("%s: %v", env, got)
+		}
 	}
 }

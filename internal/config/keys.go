@@ -39,8 +39,8 @@ type Config struct {
 	Secret secret.String `koanf:"secret" example:"${cred:webhook-secret}"`
 	// Like `secret`, for a rotation: two secrets. Not together with `secret`.
 	Secrets []secret.String `koanf:"secrets" max:"2" example:"[\"${file:/etc/peanuts-relay/old}\", \"${file:/etc/peanuts-relay/new}\"]"`
-	// Webhooks that are told about the relay itself: `relay.webhook.failing`, `relay.webhook.recovered`, `relay.delivery.failed`. Each takes the keys of a webhook.
-	Notify []WebhookKeys `koanf:"notify" ids:"notice" later:"yes"`
+	// Webhooks that are told about the relay itself, by event: `relay.webhook.failing`, `relay.webhook.recovered`, `relay.delivery.failed`. Each takes the keys of a webhook with the http sink; `format` is `event`, and `events` is the event itself. See [notifications.md](notifications.md).
+	Notify []WebhookKeys `koanf:"notify" ids:"notice"`
 	// How a changed file is taken over.
 	Reload Reload `koanf:"reload"`
 	// Where deliveries may go.

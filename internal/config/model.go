@@ -235,5 +235,5 @@ func idForms(ids string) (form *regexp.Regexp, words, code string) {
 }
 
 func noticeEvents() []string {
-	return []string{"relay.webhook.failing", "relay.webhook.recovered", "relay.delivery.failed"}
+	return []string{NoticeFailing, NoticeRecovered, NoticeDelivery}
 }

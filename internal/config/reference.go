@@ -106,6 +106,8 @@ func placeholder(k *key) string {
 	switch k.ids {
 	case "test":
 		return "<name>"
+	case "notice":
+		return "<event>"
 	case "webhook":
 		return "<helper.webhook>"
 	}

@@ -43,7 +43,6 @@ const (
 	codeBadReference    = "bad_reference"
 	codeUnsetReference  = "unset_reference"
 	codeUnreadableRef   = "unreadable_reference"
-	codeUnsupported     = "unsupported"
 	codeBadPath         = "bad_path"
 	codeBadAddress      = "bad_address"
 	codeOpenMetrics     = "open_metrics"
@@ -196,6 +195,18 @@ func (f *Finding) frameAt(at *place, onKey bool) {
 	}
 	f.Line, f.Column = node.Line, max(node.Column, 1)
 	f.frame = at.src.frame(node)
+}
+
+// Position is where the value of a key stands, or the nearest one above it that is
+// there: line and column as of a Finding. "" without files.
+func (r *Report) Position(path ...string) (file string, line, column int) {
+	if r.root == nil {
+		return "", 0, 0
+	}
+	at, exact := r.root.lookup(path)
+	f := Finding{}
+	f.frameAt(at, !exact)
+	return at.src.name, f.Line, f.Column
 }
 
 func (f *Finding) position() string {

@@ -52,8 +52,8 @@ func (l *loader) validate(c *Config) {
 	l.absolute([]string{"plugins", "dir"}, c.Plugins.Dir)
 	l.validateEgress(c.Egress.Allow)
 	l.validateSecrets(nil, secretsOf{c.Secret, c.Secrets})
-	if len(c.Notify) > 0 {
-		l.unsupported([]string{"notify"}, "notifications about the relay itself")
+	for i := range c.Notify {
+		l.validateNotice(c, &c.Notify[i])
 	}
 	c.plugins, c.settings = map[string]SinkFile{}, map[string]string{}
 	for i := range c.Sinks {
@@ -68,10 +68,6 @@ func (l *loader) validate(c *Config) {
 	if path := []string{"helpers"}; len(c.Helpers) == 0 && !l.failedBelow(path) {
 		l.problem(path, Finding{Severity: SeverityWarning, Code: codeNoHelpers, Message: "there are no helpers, so every event will be refused"})
 	}
-}
-
-func (l *loader) unsupported(path []string, what string) {
-	l.problem(path, Finding{Code: codeUnsupported, Message: "this version does not have " + what, Suggestion: "remove the key"})
 }
 
 func (l *loader) validateListen(c *Listen) {
@@ -155,6 +151,9 @@ func neverDialled(addr netip.Addr) bool {
 
 func (l *loader) validateHelper(c *Config, h *Helper) {
 	path := []string{"helpers", h.ID}
+	if h.ID == NoticeHelper {
+		l.problemAtKey(path, Finding{Code: codeBadID, Message: quote(h.ID) + " is the helper of the events about the relay itself", Suggestion: "choose another id; those events go to the webhooks of notify"})
+	}
 	l.validateSecrets(path, secretsOf{h.Secret, h.Secrets})
 	if h.Name == "" {
 		h.Name = h.ID

@@ -12,6 +12,7 @@ type Outbound struct {
 	Webhook    string // helper.webhook
 	Attempt    int    // 1-based, over all schedules and replays
 	Test       bool   // a sample that an operator asked for, not a queued delivery
+	Replayed   bool   // goes to another receiver than its webhook's, because an operator wanted to look at it
 	Payload    []byte
 	Sequence   uint64 // order of acceptance; 0 for a Test
 	Crashes    int    // how many times a plugin's process died while it had this delivery

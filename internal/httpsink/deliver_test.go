@@ -63,7 +63,7 @@ func TestARequestIsWhatTheDocumentsSay(t *testing.T) {
 	})
 	for _, test := range []bool{false, true, false} {
 		o := outbound()
-		o.Test, o.Attempt = test, 3
+		o.Test, o.Replayed, o.Attempt = test, !test, 3
 		a := deliver(t, s, o)
 		head, body := got()
 		if body != testPayload {
@@ -88,6 +88,8 @@ func TestARequestIsWhatTheDocumentsSay(t *testing.T) {
 			"X-Peanuts-Event", "X-Peanuts-Event-Id", "X-Peanuts-Delivery", "X-Peanuts-Attempt"}
 		if test {
 			order = append(order, "X-Peanuts-Test")
+		} else {
+			order = append(order, "X-Peanuts-Replay")
 		}
 		if order = append(order, "X-env", "Authorization"); !slices.Equal(names, order) {
 			t.Errorf("shown in the order %v, want %v", names, order)

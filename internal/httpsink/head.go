@@ -62,6 +62,9 @@ func fields(dst []delivery.Header, o *delivery.Outbound, sigs []delivery.Header)
 	if o.Test {
 		dst = append(dst, delivery.Header{Name: headerTest, Value: "true"})
 	}
+	if o.Replayed {
+		dst = append(dst, delivery.Header{Name: headerReplay, Value: "true"})
+	}
 	slices.SortFunc(dst, func(a, b delivery.Header) int { return strings.Compare(a.Name, b.Name) })
 	return dst
 }

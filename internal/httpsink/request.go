@@ -25,6 +25,7 @@ const (
 	headerDelivery    = "X-Peanuts-Delivery"
 	headerAttempt     = "X-Peanuts-Attempt"
 	headerTest        = "X-Peanuts-Test"
+	headerReplay      = "X-Peanuts-Replay"
 
 	contentType = "application/json"
 )
@@ -45,6 +46,9 @@ func RequestHeaders(o *delivery.Outbound, sigs, own []delivery.Header) []deliver
 		delivery.Header{Name: headerAttempt, Value: strconv.Itoa(o.Attempt)})
 	if o.Test {
 		list = append(list, delivery.Header{Name: headerTest, Value: "true"})
+	}
+	if o.Replayed {
+		list = append(list, delivery.Header{Name: headerReplay, Value: "true"})
 	}
 	for _, h := range own {
 		if i := slices.IndexFunc(list[:2], func(b delivery.Header) bool { return strings.EqualFold(b.Name, h.Name) }); i >= 0 {

@@ -395,9 +395,11 @@ func (h *handover) Close() error {
 }
 
 func (h *handover) give(c *conn) {
+	h.s.follow(c, http.StateNew) // from here on, not from when net/http gets round to it
 	select {
 	case h.conns <- c:
 	case <-h.over:
+		h.s.follow(c, http.StateClosed)
 		c.Close()
 	}
 }

@@ -11,14 +11,19 @@ import (
 )
 
 // commands are what a section of a page tells its reader to type, block by block.
-func commands(t *testing.T, page, section string) (list []string) {
+func commands(t *testing.T, page, section string) []string {
 	t.Helper()
 	_, text, found := strings.Cut(docstest.Page(t, page), "\n## "+section+"\n")
 	if !found {
 		t.Fatalf("%s has no section %q", page, section)
 	}
 	text, _, _ = strings.Cut(text, "\n## ")
-	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+	return blocks(text, "sh")
+}
+
+// blocks are the code blocks of a page in this language.
+func blocks(page, language string) (list []string) {
+	for _, block := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllStringSubmatch(page, -1) {
 		list = append(list, block[1])
 	}
 	return list
@@ -66,13 +71,16 @@ func TestTheArchiveInstallsUpgradesAndRemoves(t *testing.T) {
 	configure(t, m)
 	startReceiver(m)
 
-	stop := load(m, 4)
+	sending := load(m)
+	defer sending.end()
+	sending.goOn(t)
 	pid := m.Property("MainPID")
 	m.Run("bash", "-ec", list[0])
 	if m.Property("MainPID") == pid {
 		t.Error("the service was not restarted")
 	}
-	b := stop()
+	sending.goOn(t)
+	b := sending.stop()
 	lost := missing(t, m, b)
 	if len(b.refused) > 0 || len(lost) > 0 || len(b.accepted) == 0 {
 		t.Errorf("%d accepted, %d refused, %d lost: %.2000q %.2000q", len(b.accepted), len(b.refused), len(lost), b.refused, lost)

@@ -40,9 +40,46 @@ func TestAFreshInstallRunsAndIsComplete(t *testing.T) {
 	says(t, m.Run("zcat", "/usr/share/man/man1/peanuts-relay.1.gz", "/usr/share/man/man1/peanuts-relay-send.1.gz"), ".TH", formerVersion)
 	says(t, m.Run("cat", "/usr/share/peanuts-relay/config.schema.json"), `"$schema"`)
 	says(t, m.Run("zcat", "/usr/share/doc/peanuts-relay/third-party-licenses.txt.gz"), "github.com/dgraph-io/badger/v4", "google.golang.org/grpc")
+	// A member of the one group may send, which reads no file of the relay; nobody else may.
+	m.Run("useradd", "--groups", "peanuts-events", "app")
+	m.Run("useradd", "stranger")
+	curl := "curl --silent --show-error --unix-socket /run/peanuts-relay/events.sock http://localhost/v1/events -d '{}' -H 'Content-Type: application/json'"
+	says(t, m.Run("runuser", "-u", "app", "--", "sh", "-c", curl), `"error"`)
+	if said, status := m.Try("runuser", "-u", "stranger", "--", "sh", "-c", curl); status == 0 {
+		t.Errorf("a stranger could send: %s", said)
+	}
+	if said, status := m.Try("runuser", "-u", "app", "--", "cat", "/etc/peanuts-relay/config.yaml"); status == 0 {
+		t.Errorf("a sender could read the configuration: %s", said)
+	}
 	m.Run("systemd-analyze", "verify", "/usr/lib/systemd/system/"+Service, "/usr/lib/systemd/system/peanuts-relay.socket")
 	if said, status := m.Try("dpkg", "--verify", "peanuts-relay"); status != 0 || said != "" {
 		t.Errorf("dpkg --verify: %d\n%s", status, said)
+	}
+	testhost.Cases(t, 1)
+}
+
+// The plugins of the package start and deliver in the confines of the unit.
+func TestAPluginDeliversInTheConfinesOfTheUnit(t *testing.T) {
+	m := boot(t)
+	startReceiver(m)
+	m.Run("systemd-run", "--quiet", "--unit=zapier", "peanuts-relay", "receive", "127.0.0.1:9001")
+	m.Eventually("listening on", "journalctl", "--no-pager", "--unit=zapier")
+	m.Put("/etc/peanuts-relay/conf.d/20-zap.yaml", `helpers:
+  expenses:
+    webhooks:
+      zap:
+        sink: zapier
+        settings: {url: "https://hooks.zapier.com/hooks/catch/123456/abcdef/", base_url: "http://127.0.0.1:9001"}
+`, 0o644)
+	m.Run("systemctl", "reload", Service)
+	says(t, m.Run("systemctl", "status", "--no-pager", Service), "peanuts-sink-zapier")
+	if err := send(m, "evt_one"); err != nil {
+		t.Fatal(err)
+	}
+	m.Eventually("success", "peanuts-relay", "deliveries", "expenses.zap")
+	m.Run("systemctl", "stop", Service, "peanuts-relay.socket")
+	if left, _ := m.Try("pgrep", "-l", "peanuts"); strings.Contains(left, "sink") {
+		t.Errorf("left after the stop: %s", left)
 	}
 	testhost.Cases(t, 1)
 }

@@ -22,36 +22,60 @@ type book struct {
 	refused  []string // ids, each with what came instead
 }
 
-// load has several senders hand in events until the returned function is called. Each event
-// has to be answered by the relay that is there, was there, or will be. Half of the senders
-// make a connection for each event, as curl does, the others keep theirs.
-func load(m *Machine, senders int) (stop func() book) {
-	var result book
-	var mu sync.Mutex // guards result
+// senders hand in events until they are stopped.
+type senders struct {
+	mu   sync.Mutex
+	book book // guarded by mu
+	all  sync.WaitGroup
+	end  context.CancelFunc
+}
+
+// load has several senders hand in events. Each has to be answered by the relay that is
+// there, was there, or will be. Half of the senders make a connection for each event, as
+// curl does, the others keep theirs.
+func load(m *Machine) *senders {
+	const senderCount = 4
 	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	for sender := range senders {
-		all.Go(func() {
+	s := &senders{end: cancel}
+	for sender := range senderCount {
+		s.all.Go(func() {
 			client := newClient(m, sender%2 == 0)
 			defer client.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("evt_%d_%d", sender, n)
 				err := sendWith(client, id)
-				mu.Lock()
+				s.mu.Lock()
 				if err == nil {
-					result.accepted = append(result.accepted, id)
+					s.book.accepted = append(s.book.accepted, id)
 				} else {
-					result.refused = append(result.refused, id+": "+err.Error())
+					s.book.refused = append(s.book.refused, id+": "+err.Error())
 				}
-				mu.Unlock()
+				s.mu.Unlock()
 			}
 		})
 	}
-	return func() book {
-		cancel()
-		all.Wait()
-		return result
+	return s
+}
+
+// goOn waits until some more events were accepted.
+func (s *senders) goOn(t *testing.T) {
+	t.Helper()
+	accepted := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.book.accepted)
 	}
+	enough := accepted() + 100
+	if !until(func() bool { return accepted() >= enough }) {
+		t.Errorf("only %d events were accepted, not %d", accepted(), enough)
+	}
+}
+
+// stop ends the load and says what became of it.
+func (s *senders) stop() book {
+	s.end()
+	s.all.Wait()
+	return s.book
 }
 
 func newClient(m *Machine, keep bool) *http.Client {

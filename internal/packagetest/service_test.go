@@ -59,11 +59,14 @@ func rounds(t *testing.T) int {
 func restarts(t *testing.T, m *Machine) (b book, times int) {
 	t.Helper()
 	times = rounds(t)
-	stop := load(m, 4)
+	sending := load(m)
+	defer sending.end()
 	for range times {
+		sending.goOn(t)
 		m.Run("systemctl", "restart", Service)
 	}
-	return stop(), times
+	sending.goOn(t)
+	return sending.stop(), times
 }
 
 // What connects while nobody is there waits in the socket, which is the manager's.
@@ -113,19 +116,23 @@ func TestAKilledDaemonIsStartedAgainUnderLoad(t *testing.T) {
 	m := boot(t)
 	startReceiver(m)
 	times := rounds(t)
-	stop := load(m, 2)
+	sending := load(m)
+	defer sending.end()
 	for range times {
+		sending.goOn(t)
 		pid := m.Property("MainPID")
 		m.Run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", Service)
 		m.awaitSuccessor(pid)
 	}
-	b := stop()
+	sending.goOn(t)
+	b := sending.stop()
 	lost := missing(t, m, b)
 	if len(lost) > 0 {
 		t.Errorf("%d accepted, %d lost: %.2000q", len(b.accepted), len(lost), lost)
 	}
-	// An event under way when the process dies has no answer: its sender knows nothing of it.
-	if len(b.refused) > 2*times {
+	// An event under way when the process dies has no answer: its sender, one of four, knows
+	// nothing of it.
+	if len(b.refused) > 4*times {
 		t.Errorf("%d kills refused %d events: %.2000q", times, len(b.refused), b.refused)
 	}
 	if n := m.Property("NRestarts"); n == "0" {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/peanutsapp/peanuts-relay/internal/docstest"
 	"github.com/peanutsapp/peanuts-relay/internal/testhost"
 )
 
@@ -25,12 +26,15 @@ func TestAnUpgradeUnderLoadRefusesAndLosesNothing(t *testing.T) {
 	startReceiver(m)
 	deb, _ := files(t, nextVersion)
 	next := upload(t, m, deb)
-	stop := load(m, 4)
+	sending := load(m)
+	defer sending.end()
+	sending.goOn(t)
 	said := apt(m, "install", next)
 	if got := version(t, m); got != nextVersion {
 		t.Errorf("%s runs after the upgrade, want %s\n%s", got, nextVersion, said)
 	}
-	b := stop()
+	sending.goOn(t)
+	b := sending.stop()
 	lost := missing(t, m, b)
 	if len(b.refused) > 0 || len(lost) > 0 || len(b.accepted) == 0 {
 		t.Errorf("%d accepted, %d refused, %d lost: %.2000q %.2000q", len(b.accepted), len(b.refused), len(lost), b.refused, lost)
@@ -49,7 +53,15 @@ func TestAnUpgradeIntoAnInvalidConfigurationLeavesTheOldProcess(t *testing.T) {
 	m.Put(broken, "helpers: {expenses: {webhoks: {}}}\n", 0o644)
 
 	said := install(t, m, nextVersion)
-	says(t, said, "peanuts-relay: NOT restarted: peanuts-relay "+nextVersion, `unknown key "webhoks"`, broken+":1:", "peanuts-relay check && systemctl restart peanuts-relay")
+	page := docstest.Page(t, "upgrading.md")
+	message, correct := blocks(page, "text"), blocks(page, "sh")
+	if len(message) != 1 || len(correct) < 2 {
+		t.Fatalf("the page has %d messages and %d commands", len(message), len(correct))
+	}
+	for line := range strings.Lines(message[0]) {
+		says(t, said, line)
+	}
+	says(t, said, strings.TrimSpace(correct[1]))
 	says(t, m.Run("dpkg-query", "--show", "--showformat=${Status} ${Version}", "peanuts-relay"), "install ok installed 1.1.0")
 	if now := m.Property("MainPID"); now != pid {
 		t.Errorf("the process %s became %s", pid, now)
@@ -65,7 +77,7 @@ func TestAnUpgradeIntoAnInvalidConfigurationLeavesTheOldProcess(t *testing.T) {
 		b.accepted = append(b.accepted, id)
 		if id == "evt_meanwhile" { // then what the message says
 			m.Run("rm", broken)
-			m.Run("sh", "-c", "peanuts-relay check && systemctl restart peanuts-relay")
+			m.Run("sh", "-ec", correct[1])
 		}
 	}
 	if got := version(t, m); got != nextVersion {

@@ -30,6 +30,7 @@ type Audit struct {
 	Events          int64 // accepted, ever
 	EventsKept      int64 // their records are there
 	EventsForgotten int64 // their records were let go by retention
+	EventsLost      int64 // their records were lost, and a repair named them
 
 	// Deliveries is how many were accepted, ever. It is Pending, Success and Failed of
 	// all lanes together.
@@ -107,6 +108,7 @@ const (
 
 	eventThere   = 1
 	eventDamaged = 2
+	eventLost    = 4 // a repair has named it
 )
 
 // gap is a run of numbers that no event has, see metaGapKey.
@@ -118,7 +120,8 @@ type gap struct{ last, next uint64 }
 // of the store and changes nothing; memory does not grow with the store. progress may
 // be nil. What it found is no error. A *[SpaceError] says that the disk was too full to
 // go on.
-func (s *Store) Audit(ctx context.Context, progress func(AuditProgress)) (Audit, error) {
+func (s *Store) Audit(ctx context.Context, progress func(AuditProgress)) (found Audit, err error) {
+	defer s.panicked(&err)
 	p, err := s.openSnapshot(ctx)
 	if err != nil {
 		return Audit{}, err
@@ -275,13 +278,14 @@ type auditSource struct {
 // sources finds all runs that exist, one seek each.
 func (a *auditor) sources() (out []auditSource) {
 	const seqLen = 8
-	lengths := map[byte]int{kindEvent: lenEvent, kindFormer: lenEvent, kindFinished: lenFinished,
-		kindReady: lenLaneSeq, kindReturning: lenLaneSeq, kindFollowing: lenLaneSeq, kindDue: lenLaneSeq}
+	lengths := map[string]int{string(kindEvent): lenEvent, string(kindFormer): lenEvent, string(kindFinished): lenFinished,
+		string(kindReady): lenLaneSeq, string(kindReturning): lenLaneSeq, string(kindFollowing): lenLaneSeq, string(kindDue): lenLaneSeq,
+		string(quarantineKey([]byte{kindEvent})): 1 + lenEvent}
 	for _, kind := range slices.Sorted(maps.Keys(lengths)) {
 		n := lengths[kind]
-		for from := []byte{kind}; ; {
+		for from := []byte(kind); ; {
 			a.it.Seek(from)
-			if !a.it.ValidForPrefix([]byte{kind}) {
+			if !a.it.ValidForPrefix([]byte(kind)) {
 				break
 			}
 			key := a.it.Item().KeyCopy(nil)
@@ -357,6 +361,10 @@ func (a *auditor) row(key []byte, seq uint64, val func() []byte) {
 		a.event(key, seq, val())
 	case kindFinished:
 		a.finished(key, seq, val())
+	case kindQuarantine:
+		if reason, _, _, err := decodeQuarantine(key, val()); err == nil && reason == lostReason {
+			a.events[seq-a.base] |= eventLost
+		}
 	case kindDue:
 		lane := Lane(binary.BigEndian.Uint32(key[1:]))
 		due, err := decodeDue(key, val())

@@ -15,6 +15,8 @@ func (a *auditor) window() {
 		} else if e&eventDamaged != 0 {
 			a.out.EventsKept++
 			a.wrong(id.Event(a.s.id, seq), "its record is damaged")
+		} else if e&eventLost != 0 {
+			a.out.EventsLost++
 		} else if a.due(seq) == seq {
 			a.wrong(id.Event(a.s.id, seq), "was accepted, and its record is nowhere")
 		}
@@ -122,7 +124,7 @@ func (a *auditor) settle() {
 	if given := int64(a.led.lastSeq - skipped); given != a.led.events {
 		a.wrong("", "%d events were accepted, %d numbers were given out", a.led.events, given)
 	}
-	a.out.EventsForgotten = a.out.Events - a.out.EventsKept
+	a.out.EventsForgotten = a.out.Events - a.out.EventsKept - a.out.EventsLost
 }
 
 // nothingDropped reports whether retention has never dropped a day of the log.

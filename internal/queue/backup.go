@@ -22,6 +22,7 @@ const backupFrame = 256 << 10
 // says that the disk became too full to go on; an error of w is returned as it is, and
 // leaves what no reader takes for a backup. relay is the version of the program.
 func (s *Store) Backup(ctx context.Context, w io.Writer, relay string) (f backup.Footer, err error) {
+	defer s.panicked(&err)
 	p, err := s.openSnapshot(ctx)
 	if err != nil {
 		return f, err

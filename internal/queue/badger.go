@@ -48,6 +48,7 @@ func badgerOptions(dir string, log *badgerLog, sync bool) badger.Options {
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithValueThreshold(valueThreshold).
+		WithVerifyValueChecksum(true). // of a value that is not one it keeps a lock, and closing waits for that for ever
 		WithValueLogFileSize(valueLogFileSize)
 	// A table is built in memory of twice its size, and Badger keeps the memory of
 	// eight builders. By default tables double in size from level to level: then a
@@ -129,7 +130,7 @@ func (l *badgerLog) poisoned() error {
 // Open fail, the second succeed (docs/queue.md, "Caveats"). sync is true but in
 // a test.
 func openBadger(dir string, log *slog.Logger, sync bool) (*badger.DB, *badgerLog, error) {
-	if err := sweepEmpty(dir, log); err != nil {
+	if err := firstError(sweepEmpty(dir, log), sweepState(dir, log)); err != nil {
 		return nil, nil, err
 	}
 	failpoint.Here("open.swept")
@@ -167,7 +168,7 @@ func openFailed(dir string, err error) error {
 		return fmt.Errorf("open database %q: %w", dir, err)
 	}
 	return &FormatError{File: dir, What: "the database is damaged: " + clip(err.Error(), maxText),
-		Remedy: "keep a copy of the directory, then restore it from a backup, or move it away to start an empty queue"}
+		Remedy: damagedRemedy}
 }
 
 // sweepEmpty removes memtable and value-log files of no length: they never

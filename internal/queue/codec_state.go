@@ -136,7 +136,7 @@ func decodeDay(key, val []byte) (r dayRow, err error) {
 
 func (j *ReplayJob) append(b, key []byte) []byte {
 	start := len(b)
-	b = append(b, valueVersion, flags(j.Done))
+	b = append(b, valueVersion, flags(j.Done, j.selective()))
 	b = binary.AppendUvarint(b, uint64(j.Lane))
 	b = appendNumber(b, len(j.States))
 	for _, s := range j.States {
@@ -152,6 +152,10 @@ func (j *ReplayJob) append(b, key []byte) []byte {
 	for _, v := range [...]int64{j.Matched, j.Requeued, j.Expired} {
 		b = binary.AppendVarint(b, v)
 	}
+	if j.selective() {
+		b = appendText(appendText(b, j.EventID), j.Where)
+		b = appendText(binary.AppendVarint(b, j.Undecided), j.Trouble)
+	}
 	return seal(b, start, key)
 }
 
@@ -163,7 +167,8 @@ func decodeReplay(key, val []byte) (j ReplayJob, err error) {
 	if len(key) > 1 {
 		j.ID = string(key[1:])
 	}
-	j.Done = d.byte()&1 != 0
+	f := d.byte()
+	j.Done = f&1 != 0
 	j.Lane = d.lane()
 	for range d.count() {
 		j.States = append(j.States, delivery.State(d.byte()))
@@ -177,6 +182,13 @@ func decodeReplay(key, val []byte) (j ReplayJob, err error) {
 	j.upto = d.uvarint()
 	for _, p := range [...]*int64{&j.Matched, &j.Requeued, &j.Expired} {
 		*p = d.varint()
+	}
+	if f&2 != 0 {
+		j.EventID, j.Where = d.str(), d.str()
+		j.Undecided, j.Trouble = d.varint(), d.str()
+		if !j.selective() {
+			d.fail() // is never written
+		}
 	}
 	return j, d.end()
 }

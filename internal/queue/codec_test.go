@@ -106,6 +106,7 @@ func FuzzRepeat(f *testing.F) {
 func FuzzReplayJob(f *testing.F) {
 	key := replayKey("rpl_1")
 	addFields(f, (&ReplayJob{Lane: 1, States: []delivery.State{delivery.Failed}, Since: time.UnixMilli(5), EventType: "x", Rate: 0.5, Cursor: 9, upto: 10}).append(nil, key))
+	addFields(f, (&ReplayJob{Lane: 1, EventID: "evt_1", Where: ".a > 1", Undecided: 1, Trouble: "del_1: no", upto: 10}).append(nil, key))
 	fuzzDecoder(f, key, decodeReplay, func(j ReplayJob, key []byte) []byte { return j.append(nil, key) })
 }
 

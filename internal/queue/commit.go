@@ -224,7 +224,11 @@ func (s *Store) endLoop() {
 		c.closeErr = s.db.Close()
 		failpoint.Here("close.closed")
 		s.readers.Unlock()
-		c.closeErr = firstError(c.closeErr, c.unapplied.journal.Close(), s.lock.Close())
+		c.closeErr = firstError(c.closeErr, c.unapplied.journal.Close(), s.witness.Close())
+		if c.closeErr == nil {
+			endWell(s.opts.Dir)
+		}
+		c.closeErr = firstError(c.closeErr, s.lock.Close())
 	}
 }
 
@@ -296,7 +300,7 @@ func (s *Store) commit(g *group) {
 		g.discard()
 	}
 	if err == nil {
-		err = firstError(failpoint.Call("commit.disk-alive", s.diskAlive), s.blog.poisoned(), s.stopped())
+		err = firstError(failpoint.Call("commit.disk-alive", s.diskAlive), s.noteProgress(), s.blog.poisoned(), s.stopped())
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("commit to queue %q: %w", s.opts.Dir, err))

@@ -88,7 +88,8 @@
 // types.go (what callers see), open.go, commit.go (the loop and the one
 // Commit), group.go, unapplied.go, points.go, recover.go, marks.go, accept.go, intake.go, fifo.go, gather.go, complete.go, order.go, park.go, entrystate.go, recent.go, read.go, locate.go, lookup.go, list.go,
 // giveup.go, lifecycle.go, expire.go, limits.go, replay.go, retention.go,
-// space.go, compactors.go, builders.go, resident.go, tails.go, guard.go, clock.go, quarantine.go, verify.go, snapshot.go, audit.go, audit_sums.go, account.go, backup.go, restore.go;
+// space.go, compactors.go, builders.go, resident.go, tails.go, guard.go, clock.go, quarantine.go, verify.go, snapshot.go, audit.go, audit_sums.go, account.go, backup.go, restore.go,
+// statefiles.go, starts.go, witness.go, lanenames.go; fsck.go, fsck_rows.go, fsck_census.go, fsck_compare.go, fsck_repair.go, fsck_build.go, fsck_swap.go;
 // keys.go and codec*.go are the format. docs/queue.md has the format and what
 // must and should hold about Badger's behaviour.
 package queue

@@ -30,6 +30,9 @@ const (
 	dbDir        = "db"
 	manifestFile = "MANIFEST" // Badger's list of its own files
 
+	// damagedRemedy is what to do about damage.
+	damagedRemedy = "run peanuts-relay fsck, which says what is lost, and with --repair saves the rest; or restore the directory from a backup"
+
 	// lockPatience is how long a lock is waited for. Who gave it up may have been
 	// starting another process, which has a copy of it between its fork and its exec.
 	lockPatience = 500 * time.Millisecond
@@ -146,15 +149,15 @@ func readMarkerFile(dir string) (*marker, error) {
 	var m marker
 	if err := json.Unmarshal(text, &m); err != nil || m.Format < 1 {
 		return nil, &FormatError{File: path, What: "does not say the format of this queue",
-			Remedy: "restore the file from a backup of the whole directory"}
+			Remedy: damagedRemedy}
 	}
 	if m.Format > formatNumber {
 		return nil, &FormatError{File: path, What: fmt.Sprintf("format %d is newer than the format %d that this version knows", m.Format, formatNumber),
-			Remedy: "install the version that wrote it, or restore a backup made before the upgrade"}
+			Remedy: "install the version that wrote it, or restore a backup made before the upgrade", newer: true}
 	}
 	if _, err := m.storeID(); err != nil {
 		return nil, &FormatError{File: path, What: "the store's number is not readable",
-			Remedy: "restore the file from a backup of the whole directory"}
+			Remedy: damagedRemedy}
 	}
 	return &m, nil
 }
@@ -205,7 +208,7 @@ func prepare(dir string, now time.Time) (*marker, error) {
 	if m == nil {
 		if len(entries) > 0 {
 			return nil, &FormatError{File: filepath.Join(dir, formatFile), What: "is missing although " + db + " holds a database",
-				Remedy: "restore the file from a backup, or move the directory away to start an empty queue"}
+				Remedy: damagedRemedy}
 		}
 		var number [8]byte
 		rand.Read(number[:]) // never fails
@@ -218,7 +221,7 @@ func prepare(dir string, now time.Time) (*marker, error) {
 	if m.Initialised {
 		if _, err := os.Stat(filepath.Join(db, manifestFile)); errors.Is(err, fs.ErrNotExist) {
 			return nil, &FormatError{File: filepath.Join(db, manifestFile), What: "is missing, so the database would open empty",
-				Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
+				Remedy: damagedRemedy}
 		} else if err != nil {
 			return nil, fmt.Errorf("look into database: %w", err)
 		}

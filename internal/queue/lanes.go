@@ -78,6 +78,7 @@ type Stats struct {
 	Groups      int64 // transactions, ever
 	Quarantined int64 // rows that could not be believed, ever
 	LastSeq     uint64
+	ClockAhead  time.Duration // relay time less the wall clock; far from 0 when that was set
 
 	DiskFree      int64  // bytes, at most a second old
 	AcceptMark    int64  // below this many free bytes nothing is accepted
@@ -152,7 +153,7 @@ func (s *Store) load() error {
 	})
 	if damage, ok := errors.AsType[*damageError](err); ok {
 		return &FormatError{File: filepath.Join(s.opts.Dir, dbDir), What: "a row that everything depends on is damaged: " + damage.reason,
-			Remedy: "restore the directory from a backup"}
+			Remedy: damagedRemedy}
 	}
 	if err != nil {
 		return fmt.Errorf("read state of queue: %w", err)
@@ -261,7 +262,8 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{Events: s.shown.events, Deliveries: s.shown.deliveries, Groups: s.shown.groups,
-		Quarantined: s.shown.quarantined, LastSeq: s.shown.lastSeq, DiskFree: space.free, AcceptMark: space.accept,
+		Quarantined: s.shown.quarantined, LastSeq: s.shown.lastSeq,
+		ClockAhead: time.Duration(s.Now()-s.opts.Now().UnixMilli()) * time.Millisecond, DiskFree: space.free, AcceptMark: space.accept,
 		DispatchMark: space.accept / 2, PauseDispatch: space.pause, State: StateOK}
 	for _, l := range s.lanes {
 		st.Success += l.shown.success

@@ -113,6 +113,7 @@ func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneI
 		wanted[w.Webhook] = new(w.Identity.digest())
 	}
 	out := make(map[string]LaneInfo, len(want))
+	before := s.laneCount()
 	for more := true; more; {
 		err := s.quietly(ctx, func(g *group) error {
 			more = g.setLanes(want, wanted, out)
@@ -127,8 +128,17 @@ func (s *Store) SetLanes(ctx context.Context, want []LaneWant) (map[string]LaneI
 		failpoint.Here("lanes.set")
 		ctx = context.WithoutCancel(ctx)
 	}
+	if s.laneCount() > before {
+		s.writeLaneNames()
+	}
 	s.expiry.poke()
 	return out, nil
+}
+
+func (s *Store) laneCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.lanes)
 }
 
 // setLanes writes what has changed and fills out; more says that the transaction

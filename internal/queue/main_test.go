@@ -17,6 +17,10 @@ func TestMain(m *testing.M) {
 		restoreChild(dir)
 		return
 	}
+	if dir := os.Getenv(damagedEnv); dir != "" {
+		openDamaged(dir)
+		return
+	}
 	// Every check of the model opens a real database; -rapid.checks on the
 	// command line asks for more.
 	if err := flag.Set("rapid.checks", "10"); err != nil {

@@ -55,6 +55,10 @@ type Options struct {
 	// an OnChange yet, so that it is not ended as one of a removed webhook. It is
 	// called in the committer's goroutine, under the rules of OnReady; nil = never.
 	Busy func(Lane, uint64) bool
+	// Where reads the expression of a replay: what it returns says whether a payload
+	// is chosen, and must return soon. It is called by whoever counts, creates or steps
+	// the replay, with no lock held. nil = no replay may have one.
+	Where func(expression string) (func(ctx context.Context, payload []byte) (bool, error), error)
 	// OnFatal is called once, with the first storage error.
 	OnFatal func(error)
 
@@ -93,14 +97,16 @@ type Change struct {
 // than fifteen fields because it is the one place that owns the database, the
 // committer's queues and the state that the committer shares with readers.
 type Store struct {
-	opts  Options
-	log   *slog.Logger
-	id    uint64
-	db    *badger.DB
-	blog  *badgerLog
-	lock  *os.File
-	clock *relayClock
-	guard *guard
+	opts Options
+	log  *slog.Logger
+	id   uint64
+	db   *badger.DB
+	blog *badgerLog
+	// witness says how far the store came.
+	witness witness
+	lock    *os.File
+	clock   *relayClock
+	guard   *guard
 
 	accepts chan *acceptReq
 	ops     chan *op
@@ -183,6 +189,30 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// enter takes the directory, ends a repair that was under way, and reads FORMAT.
+func enter(o Options) (lock *os.File, m *marker, number uint64, err error) {
+	if err := makeDir(o.Dir); err != nil {
+		return nil, nil, 0, err
+	}
+	if lock, err = lockDir(o.Dir, lockPatience); err != nil {
+		return nil, nil, 0, err
+	}
+	if err = finishSwap(o.Dir); err == nil {
+		m, err = prepare(o.Dir, o.Now())
+	}
+	if err == nil {
+		number, err = m.storeID()
+	}
+	if err == nil {
+		err = noteStart(o.Dir)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, nil, 0, err
+	}
+	return lock, m, number, nil
+}
+
 func open(o Options) (s *Store, err error) {
 	var undo []io.Closer
 	defer func() {
@@ -190,24 +220,16 @@ func open(o Options) (s *Store, err error) {
 			for i := len(undo) - 1; i >= 0; i-- {
 				_ = undo[i].Close() // the first error is the one to report
 			}
+			if len(undo) > 0 {
+				endWell(o.Dir) // a refusal is no crash
+			}
 		}
 	}()
-	if err := makeDir(o.Dir); err != nil {
-		return nil, err
-	}
-	lock, err := lockDir(o.Dir, lockPatience)
+	lock, m, number, err := enter(o)
 	if err != nil {
 		return nil, err
 	}
 	undo = append(undo, lock)
-	m, err := prepare(o.Dir, o.Now())
-	if err != nil {
-		return nil, err
-	}
-	number, err := m.storeID()
-	if err != nil {
-		return nil, err
-	}
 	db, blog, err := openBadger(filepath.Join(o.Dir, dbDir), o.Logger, !o.unsynced)
 	if err != nil {
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
@@ -235,6 +257,11 @@ func open(o Options) (s *Store, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	if err := firstError(s.openLaneNames(), s.openWitness()); err != nil {
+		s.witness.Close()
+		return nil, err
+	}
+	undo = append(undo, &s.witness)
 	s.clock = newRelayClock(s.led.relayTime, s.doubtAt, o.Now, o.elapsed)
 	if err := s.noteDoubt(); err != nil {
 		return nil, err
@@ -260,7 +287,7 @@ func (s *Store) initialise(m *marker) error {
 		return err
 	})
 	if _, damaged := errors.AsType[*damageError](err); damaged {
-		return &FormatError{File: path, What: "the database's own format row is damaged", Remedy: "restore the directory from a backup"}
+		return &FormatError{File: path, What: "the database's own format row is damaged", Remedy: damagedRemedy}
 	}
 	if err != nil {
 		return fmt.Errorf("read format row: %w", err)
@@ -270,7 +297,7 @@ func (s *Store) initialise(m *marker) error {
 	}
 	if m.Initialised && got == "" {
 		return &FormatError{File: path, What: "the database is empty although this queue was in use",
-			Remedy: "restore the directory from a backup, or move it away to start an empty queue"}
+			Remedy: damagedRemedy}
 	}
 	if got != "" && !ofStore(got, m.Store) {
 		return &FormatError{File: path, What: fmt.Sprintf("the database belongs to another store (%q, expected %q)", got, want),
@@ -279,7 +306,7 @@ func (s *Store) initialise(m *marker) error {
 	if m.Initialised {
 		return s.raiseFormat(m, want)
 	}
-	if err := s.makeJournal(); err != nil {
+	if err := firstError(s.makeJournal(), forgetFormer(s.opts.Dir)); err != nil {
 		return err
 	}
 	failpoint.Here("create.journal")

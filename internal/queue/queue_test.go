@@ -366,9 +366,8 @@ func TestReplayGoesOnAfterARestart(t *testing.T) {
 	}
 	h.settle()
 	q := ReplayJob{Lane: lane, States: []delivery.State{delivery.Success}, Rate: 2.5}
-	n, err := h.CountReplay(t.Context(), q)
-	if err != nil || n != 10 {
-		t.Fatal(n, err)
+	if counted, err := h.CountReplay(t.Context(), q); err != nil || counted.Matched != 10 {
+		t.Fatal(counted.Matched, err)
 	}
 	j, err := h.CreateReplay(t.Context(), q)
 	if err != nil || j.Matched != 10 || j.ID == "" {

@@ -86,6 +86,7 @@ func (s *Store) viewApplied(f func(txn *badger.Txn) ([]damaged, error)) (err err
 func (s *Store) viewOnce(f func(txn *badger.Txn) ([]damaged, error)) (found []damaged, err error) {
 	s.readers.RLock()
 	defer s.readers.RUnlock()
+	defer s.panicked(&err)
 	if err := s.usable(); err != nil {
 		return nil, err
 	}

@@ -87,12 +87,11 @@ func (s *Store) openJournal() error {
 
 // journalFailed tells what an operator must look at from an error of the system.
 func journalFailed(path string, err error) error {
-	const remedy = "keep a copy of the directory, then restore it from a backup, or move it away to start an empty queue"
 	if d, ok := errors.AsType[*journal.DamageError](err); ok {
-		return &FormatError{File: path, What: d.What, Remedy: remedy}
+		return &FormatError{File: path, What: d.What, Remedy: damagedRemedy}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return &FormatError{File: path, What: "is missing: what was acknowledged last can be in it", Remedy: remedy}
+		return &FormatError{File: path, What: "is missing: what was acknowledged last can be in it", Remedy: damagedRemedy}
 	}
 	return err
 }

@@ -35,6 +35,12 @@ type ReplayJob struct {
 	Done      bool
 	Started   time.Time
 
+	// EventID and Where choose among those by what only the events say: the id, and
+	// an expression over the payload that Options.Where understands. "" = all.
+	EventID, Where string
+	Undecided      int64  // left out: Where failed on their payload
+	Trouble        string // the first of those, and why; may quote its payload
+
 	upto uint64 // the last event accepted when it was created
 }
 
@@ -104,7 +110,7 @@ func (f *finishedScan) next() []byte {
 // scanReplay calls f with what a job would move, from its cursor on, until f
 // says stop or limit rows were looked at. It returns the last sequence number
 // looked at and whether that was the end.
-func scanReplay(txn *badger.Txn, days []dayState, j *ReplayJob, limit int, f func(seq uint64) (more bool)) (last uint64, end bool, found []damaged, err error) {
+func scanReplay(txn *badger.Txn, days []dayState, j *ReplayJob, limit int, f func(seq uint64, h *finishedRow) (more bool)) (last uint64, end bool, found []damaged, err error) {
 	scan := scanFinished(txn, days, j.Lane, j.Cursor)
 	defer scan.it.Close()
 	last = j.Cursor
@@ -123,42 +129,58 @@ func scanReplay(txn *badger.Txn, days []dayState, j *ReplayJob, limit int, f fun
 			found = append(found, damaged{kind: kindFinished, key: key, reason: err.Error()})
 			continue
 		}
-		if j.wants(&h, key[1]) && !f(last) {
+		if j.wants(&h, key[1]) && !f(last, &h) {
 			return last, false, found, nil
 		}
 	}
 	return last, false, found, nil
 }
 
-// CountReplay is how many deliveries a job would move now. Only the job's lane
+// CountReplay is a job with the numbers of what it would do now: Matched, and when
+// payloads have to be looked at for that, Expired and Undecided. Only the job's lane
 // and filters matter. It looks at every finished delivery of the lane, and ends
-// early with ctx, whose cause it returns then.
-func (s *Store) CountReplay(ctx context.Context, q ReplayJob) (matched int, err error) {
-	q.upto = 1<<64 - 1
+// early with ctx, whose cause it returns then. [ErrNotFound] when there is no event
+// with the job's EventID; any other error that is not a storage error is that of
+// Options.Where.
+func (s *Store) CountReplay(ctx context.Context, j ReplayJob) (ReplayJob, error) {
+	j.Cursor, j.Matched, j.Expired, j.Undecided, j.Trouble, j.upto = 0, 0, 0, 0, "", 1<<64-1
+	if err := s.narrow(&j); err != nil {
+		return j, err
+	}
 	days := s.dayList()
-	for {
+	for end := false; !end; {
 		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
+			return j, context.Cause(ctx)
 		}
-		var end bool
-		err := s.view(func(txn *badger.Txn) (found []damaged, err error) {
-			n := 0
-			q.Cursor, end, found, err = scanReplay(txn, days, &q, maxScanned, func(uint64) bool { n++; return true })
-			matched += n
-			return found, err
-		})
-		if err != nil || end {
-			return matched, err
+		var err error
+		if j.selective() {
+			var seqs []uint64
+			seqs, end, err = s.choose(ctx, &j, maxScanned)
+			j.Matched += int64(len(seqs))
+		} else {
+			err = s.view(func(txn *badger.Txn) (found []damaged, err error) {
+				n := int64(0)
+				j.Cursor, end, found, err = scanReplay(txn, days, &j, maxScanned, func(uint64, *finishedRow) bool { n++; return true })
+				j.Matched += n
+				return found, err
+			})
+		}
+		if err != nil {
+			return j, err
 		}
 	}
+	return j, nil
 }
 
 // CreateReplay makes a job durable and gives it its id. Deliveries of events
-// accepted later are not part of it.
+// accepted later are not part of it. Errors as of CountReplay.
 func (s *Store) CreateReplay(ctx context.Context, j ReplayJob) (ReplayJob, error) {
-	j.Cursor, j.Requeued, j.Expired, j.Done = 0, 0, 0, false
-	n, err := s.CountReplay(ctx, j)
+	counted, err := s.CountReplay(ctx, j)
 	if err != nil {
+		return j, err
+	}
+	j.Cursor, j.Requeued, j.Expired, j.Undecided, j.Trouble, j.Done, j.upto = 0, 0, 0, 0, "", false, 1<<64-1
+	if err := s.narrow(&j); err != nil {
 		return j, err
 	}
 	err = s.do(ctx, func(g *group) error {
@@ -167,7 +189,7 @@ func (s *Store) CreateReplay(ctx context.Context, j ReplayJob) (ReplayJob, error
 		}
 		j.ID = fmt.Sprintf("rpl_%d", s.led.nextReplay)
 		s.led.nextReplay++
-		j.Matched, j.upto, j.Started = int64(n), s.led.lastSeq, g.wall.UTC().Round(0)
+		j.Matched, j.upto, j.Started = counted.Matched, min(j.upto, s.led.lastSeq), g.wall.UTC().Round(0)
 		g.putReplay(&j)
 		failpoint.Here("replay.created")
 		return nil
@@ -202,6 +224,9 @@ func (s *Store) Replays() []ReplayJob {
 func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Delivery, done bool, err error) {
 	const most = 1000 // stays within one transaction
 	limit = min(limit, most)
+	if j, ok := s.job(id); ok && j.selective() && !j.Done {
+		return s.stepChosen(ctx, j, limit)
+	}
 	var found []damaged
 	err = s.do(ctx, func(g *group) error {
 		old := s.jobs[id]
@@ -214,30 +239,15 @@ func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Deli
 		}
 		var seqs []uint64
 		var err error
-		j.Cursor, j.Done, found, err = scanReplay(g.reader(), s.days, &j, 10*limit+1000, func(seq uint64) bool {
+		j.Cursor, j.Done, found, err = scanReplay(g.reader(), s.days, &j, 10*limit+1000, func(seq uint64, _ *finishedRow) bool {
 			seqs = append(seqs, seq)
 			return len(seqs) < limit
 		})
 		if err != nil {
 			return g.plain(err)
 		}
-		for i, seq := range seqs {
-			d, err := g.requeue(j.Lane, seq, true)
-			switch {
-			case err == nil:
-				failpoint.Here("replay.moved")
-				j.Requeued++
-				ds = append(ds, d)
-			case errors.Is(err, ErrPayloadExpired):
-				j.Expired++
-			case errors.Is(err, ErrNotFound):
-			default:
-				return err
-			}
-			if g.full() && i+1 < len(seqs) {
-				j.Cursor, j.Done = seq, false
-				break
-			}
+		if ds, err = g.bringBack(&j, seqs); err != nil {
+			return err
 		}
 		done = j.Done
 		g.putReplay(&j)
@@ -247,6 +257,30 @@ func (s *Store) StepReplay(ctx context.Context, id string, limit int) (ds []Deli
 		_, err = s.setAside(found)
 	}
 	return ds, done, err
+}
+
+// bringBack makes deliveries of a job pending again, and moves its cursor back to the
+// last one when the group is full before that.
+func (g *group) bringBack(j *ReplayJob, seqs []uint64) (ds []Delivery, err error) {
+	for i, seq := range seqs {
+		d, err := g.requeue(j.Lane, seq, true)
+		switch {
+		case err == nil:
+			failpoint.Here("replay.moved")
+			j.Requeued++
+			ds = append(ds, d)
+		case errors.Is(err, ErrPayloadExpired):
+			j.Expired++
+		case errors.Is(err, ErrNotFound):
+		default:
+			return ds, err
+		}
+		if g.full() && i+1 < len(seqs) {
+			j.Cursor, j.Done = seq, false
+			break
+		}
+	}
+	return ds, nil
 }
 
 // CancelReplay forgets a job, done or not. What it moved stays moved.

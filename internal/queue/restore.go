@@ -230,6 +230,9 @@ func (r *restorer) begin(m *marker) error {
 			return fmt.Errorf("remove what an earlier restore left: %w", err)
 		}
 	}
+	if err := forgetFormer(r.Dir); err != nil {
+		return err
+	}
 	return makeDir(filepath.Join(r.Dir, restoreDir, dbDir))
 }
 
@@ -254,7 +257,7 @@ func (r *restorer) fill(ctx context.Context, number uint64, want backup.Footer) 
 	if err = firstError(err, db.Close(), log.poisoned()); err != nil {
 		return fmt.Errorf("restore into %q: %w", r.Dir, err)
 	}
-	return r.sync(at)
+	return syncAs(r.Dir, at)
 }
 
 func (r *restorer) write(ctx context.Context, db *badger.DB, in io.Reader) error {
@@ -322,11 +325,11 @@ func (r *restorer) compare(ctx context.Context, db *badger.DB) error {
 	return err
 }
 
-// sync makes everything durable that is under a directory. As root it gives it to
+// syncAs makes everything durable that is under a directory. As root it gives it to
 // whoever the queue's directory belongs to.
-func (r *restorer) sync(at string) error {
+func syncAs(queue, at string) error {
 	uid, gid := -1, -1
-	if info, err := os.Stat(r.Dir); err == nil && os.Geteuid() == 0 {
+	if info, err := os.Stat(queue); err == nil && os.Geteuid() == 0 {
 		uid, gid = owner(info)
 	}
 	return filepath.WalkDir(at, func(path string, d fs.DirEntry, err error) error {

@@ -68,8 +68,8 @@ func TestWhatIsCountedCanBeRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if int64(found) < counted {
-			t.Fatalf("%d are counted as delivered, %d are found", counted, found)
+		if found.Matched < counted {
+			t.Fatalf("%d are counted as delivered, %d are found", counted, found.Matched)
 		}
 		if counted == events {
 			return

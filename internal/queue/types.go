@@ -228,6 +228,8 @@ type FormatError struct {
 	File   string
 	What   string
 	Remedy string
+
+	newer bool // there is nothing to repair
 }
 
 func (e *FormatError) Error() string { return fmt.Sprintf("%s: %s; %s", e.File, e.What, e.Remedy) }

@@ -10,6 +10,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
 	"github.com/peanutsapp/peanuts-relay/internal/rest"
 	"github.com/peanutsapp/peanuts-relay/internal/webhookedit"
+	"github.com/peanutsapp/peanuts-relay/internal/where"
 )
 
 // control is what the API may change of the running daemon.
@@ -160,4 +161,13 @@ func (r *relay) release(ctx context.Context, webhook string) (bool, error) {
 	r.current.Store(snap)
 	r.log.Info("webhook released", "id", webhook)
 	return true, nil
+}
+
+// chooser reads the expression of a replay, for the queue.
+func chooser(expression string) (func(context.Context, []byte) (bool, error), error) {
+	f, err := where.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	return f.Match, nil
 }

@@ -109,11 +109,11 @@ func (l *lateStore) List(q queue.ListQuery) ([]queue.Summary, string, error) {
 	return nil, "", queue.ErrStopped
 }
 
-func (l *lateStore) CountReplay(ctx context.Context, j queue.ReplayJob) (int, error) {
+func (l *lateStore) CountReplay(ctx context.Context, j queue.ReplayJob) (queue.ReplayJob, error) {
 	if s := l.get(); s != nil {
 		return s.CountReplay(ctx, j)
 	}
-	return 0, queue.ErrStopped
+	return j, queue.ErrStopped
 }
 
 func (l *lateStore) Audit(ctx context.Context, progress func(queue.AuditProgress)) (queue.Audit, error) {

@@ -26,6 +26,7 @@ import (
 	"github.com/peanutsapp/peanuts-relay/internal/failpoint"
 	"github.com/peanutsapp/peanuts-relay/internal/httpsink"
 	"github.com/peanutsapp/peanuts-relay/internal/ingest"
+	"github.com/peanutsapp/peanuts-relay/internal/notice"
 	"github.com/peanutsapp/peanuts-relay/internal/pluginhost"
 	"github.com/peanutsapp/peanuts-relay/internal/queue"
 	"github.com/peanutsapp/peanuts-relay/internal/reload"
@@ -59,7 +60,7 @@ const (
 	pluginTime = 15 * time.Second
 	// StopLimit is how long a stop may take, all its steps together. A service manager has
 	// to wait longer (TimeoutStopSec=).
-	StopLimit = closeTime + drainTime + pluginTime + closeTime + closeTime
+	StopLimit = closeTime + drainTime + pluginTime + 3*closeTime
 	// hasteTime bounds a step once the store has failed: nothing that is waited for
 	// then can be recorded.
 	hasteTime = time.Second
@@ -165,6 +166,7 @@ type relay struct {
 	space      *spaceWatch
 	metrics    *sideListener
 	host       *pluginhost.Host
+	notices    *notice.Watch
 
 	current   atomic.Pointer[snapshot]
 	switching sync.Mutex // held by whoever replaces current, from the first look at it on
@@ -211,6 +213,7 @@ func newRelay(cfg *config.Config, o Options) *relay {
 	r.web = r.newSideListener("listen.web", "the page")
 	r.editor = r.newEditor()
 	r.host = r.newHost()
+	r.notices = r.newNotices()
 	return r
 }
 
@@ -342,15 +345,9 @@ func (r *relay) queueOptions() queue.Options {
 		OnTurn:            r.dispatcher.turned,
 		OnCommit:          r.timings.Committed,
 		OnFatal:           r.onFatal,
+		Where:             chooser,
 		Busy:              r.dispatcher.busy,
 	}
-}
-
-// limits are the bounds that a reload may change.
-func limits(cfg *config.Config) queue.Limits {
-	q, h := &cfg.Queue, &cfg.History
-	return queue.Limits{MaxBytes: q.MaxBytes, MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes), MinFree: q.MinFree,
-		Retention: queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes}}
 }
 
 // deliver starts the lanes, opens the gate and waits for the end.
@@ -369,12 +366,14 @@ func (r *relay) deliver(ctx context.Context, served <-chan error) error {
 	r.Report, r.Rejected = nil, nil // they hold the files
 	first.Commit(reloader.Generation())
 	r.reloader.Store(reloader)
+	r.rebuildNotices()
 	failpoint.Here("start.lanes")
 	d.Start()
 	r.space.start()
 	following, unfollow := context.WithCancel(context.Background())
 	var followers sync.WaitGroup
 	followers.Go(func() { reloader.Run(following) })
+	followers.Go(func() { r.notices.Run(following) })
 	defer func() {
 		unfollow()
 		followers.Wait()
@@ -424,6 +423,7 @@ func (r *relay) onChange(cs []queue.Change) {
 	if d := r.dispatcher.running(); d != nil {
 		d.Changed(cs)
 	}
+	r.notices.Observe(cs)
 	r.feed.Publish(cs)
 	r.space.look()
 }

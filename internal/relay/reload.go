@@ -70,6 +70,7 @@ func (p *prepared) Commit(generation uint64) {
 	p.r.dispatcher.running().Apply(p.snap.targets)
 	failpoint.Here("reload.dispatch")
 	p.r.current.Store(p.snap)
+	p.r.notices.Set(p.snap.noticeTargets())
 	failpoint.Here("reload.routes")
 	if p.r.SetLog != nil {
 		p.r.SetLog(p.snap.cfg.Log)

@@ -33,6 +33,7 @@ type snapshot struct {
 	cfg      *config.Config
 	allow    *egress.Policy
 	ingest   *ingest.Catalog
+	own      *ingest.Helper // of the events about the relay itself
 	shown    *api.Catalog
 	webhooks map[string]*webhook
 	order    []string // ids of webhooks, as in the file
@@ -61,7 +62,7 @@ type sources struct {
 // assemble builds what a configuration needs. What has not changed is taken
 // over from old, with its open connections.
 func assemble(ctx context.Context, cfg *config.Config, old *snapshot, from sources) (*snapshot, error) {
-	snap := &snapshot{cfg: cfg, allow: old.allow, ingest: catalog(cfg), shown: &api.Catalog{}, webhooks: map[string]*webhook{}}
+	snap := &snapshot{cfg: cfg, allow: old.allow, ingest: catalog(cfg), own: ownHelper(), shown: &api.Catalog{}, webhooks: map[string]*webhook{}}
 	if old.cfg == nil || !slices.Equal(old.cfg.Egress.Allow, cfg.Egress.Allow) {
 		var err error
 		if snap.allow, err = egress.New(cfg.Egress.Allow); err != nil {
@@ -70,7 +71,7 @@ func assemble(ctx context.Context, cfg *config.Config, old *snapshot, from sourc
 	}
 	outdated := from.host.Outdated()
 	var fresh []*webhook
-	for _, w := range cfg.Webhooks() {
+	for _, w := range slices.Concat(cfg.Webhooks(), cfg.Notices()) {
 		snap.order = append(snap.order, w.ID)
 		built := &webhook{Webhook: w}
 		snap.webhooks[w.ID] = built
@@ -174,15 +175,26 @@ func (s *snapshot) number(ctx context.Context, store *queue.Store) error {
 		case lanes[id].Returned:
 			w.hold = delivery.HoldReturned
 		}
-		h := s.ingest.Helpers[w.Helper.ID]
+		h := s.helper(w.Helper.ID)
 		h.Webhooks = append(h.Webhooks, listening(w, w.lane))
 		s.shown.Webhooks = append(s.shown.Webhooks, api.Webhook{Lane: w.lane, Shown: shown(&w.Webhook, h, w.signer)})
 	}
 	for i := range s.cfg.Helpers {
 		s.shown.Helpers = append(s.shown.Helpers, shownHelper(s.ingest.Helpers[s.cfg.Helpers[i].ID]))
 	}
+	if len(s.cfg.Notify) > 0 {
+		s.shown.Helpers = append(s.shown.Helpers, shownHelper(s.own))
+	}
 	s.target()
 	return nil
+}
+
+// helper is a helper of the files, or the relay's own, which no sender can name.
+func (s *snapshot) helper(id string) *ingest.Helper {
+	if id == config.NoticeHelper {
+		return s.own
+	}
+	return s.ingest.Helpers[id]
 }
 
 // target says how each webhook's deliveries are attempted.
@@ -279,4 +291,11 @@ func shownHelper(h *ingest.Helper) rest.Helper {
 		out.Webhooks = append(out.Webhooks, h.Webhooks[i].Name)
 	}
 	return out
+}
+
+// limits are the bounds that a reload may change.
+func limits(cfg *config.Config) queue.Limits {
+	q, h := &cfg.Queue, &cfg.History
+	return queue.Limits{MaxBytes: q.MaxBytes, MaxBytesPerHelper: q.MaxBytesPerHelper.Of(q.MaxBytes), MinFree: q.MinFree,
+		Retention: queue.Retention{Delivered: h.Delivered, Failed: h.Failed, Payloads: h.Payloads, MaxBytes: h.MaxBytes}}
 }

@@ -80,7 +80,7 @@ func (r *relay) sample(webhook, eventType string) (*delivery.Outbound, error) {
 	if !ok {
 		return nil, fmt.Errorf("webhook %q is not configured", webhook)
 	}
-	h := snap.ingest.Helpers[w.Helper.ID]
+	h := snap.helper(w.Helper.ID)
 	first := event.Created
 	if len(w.Events) > 0 {
 		first = w.Events[0]

@@ -3,7 +3,8 @@ package reload
 import (
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/peanutsapp/peanuts-relay/internal/config"
 )
 
 // WebhookError is an error of Prepare that one webhook is to blame for.
@@ -23,6 +24,5 @@ func culprit(err error) []string {
 	if !ok {
 		return nil
 	}
-	helper, id, _ := strings.Cut(e.Webhook, ".")
-	return []string{"helpers", helper, "webhooks", id}
+	return config.KeyPath(e.Webhook)
 }

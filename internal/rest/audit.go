@@ -21,7 +21,7 @@ type Audit struct {
 	StoreID string `json:"store_id"`
 	OK      bool   `json:"ok"` // nothing is wrong
 	Rows    int64  `json:"rows"`
-	// Events: accepted = kept + forgotten.
+	// Events: accepted = kept + forgotten + lost.
 	Events AuditEvents `json:"events"`
 	// Deliveries is the sum of Webhooks; accepted = success + failed + pending.
 	Deliveries AuditCounts    `json:"deliveries"`
@@ -36,6 +36,8 @@ type AuditEvents struct {
 	Accepted  int64 `json:"accepted"`
 	Kept      int64 `json:"kept"`
 	Forgotten int64 `json:"forgotten"` // let go by retention
+	// Lost were damaged at rest, and named by a repair of the queue.
+	Lost int64 `json:"lost,omitzero"`
 }
 
 // AuditCounts counts deliveries: success + failed = in_log + set_aside + removed +
@@ -47,7 +49,7 @@ type AuditCounts struct {
 	Failed    int64 `json:"failed"`  // given up, ever
 	InLog     int64 `json:"in_log"`
 	SetAside  int64 `json:"set_aside"` // their rows were damaged
-	Removed   int64 `json:"removed"`   // taken out of the log by an operator
+	Removed   int64 `json:"removed"`   // taken out of the log by an operator, or lost before a repair
 	Forgotten int64 `json:"forgotten"` // let go by retention
 }
 

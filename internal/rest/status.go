@@ -102,6 +102,9 @@ type Queue struct {
 	MinFree         int64  `json:"min_free_bytes"` // below it events are refused
 	Groups          int64  `json:"groups"`         // commits, each one fsync, ever
 	Quarantined     int64  `json:"quarantined"`    // damaged records set aside
+	// ClockAhead is how far the time that retries go by is ahead of the system's
+	// clock: far from 0 when that was set while the daemon ran.
+	ClockAhead Millis `json:"clock_ahead_ms"`
 }
 
 // Lane is the short state of one webhook.

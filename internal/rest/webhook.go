@@ -114,8 +114,12 @@ type TestResult struct {
 type ReplayRequest struct {
 	Since  string `json:"since,omitempty"`
 	Until  string `json:"until,omitempty"`
-	Status string `json:"status,omitempty"` // success, failed or both with a comma; default failed
+	Status string `json:"status,omitempty"` // success, failed or both with a comma; default failed, with EventID both
 	Event  string `json:"event,omitempty"`  // an event type; "" = all
+	// EventID names one event. Where is an expression of jq over the payload; what it
+	// selects is replayed. It may read the payload only.
+	EventID string `json:"event_id,omitempty"`
+	Where   string `json:"where,omitempty"`
 	// Rate is how many deliveries a second are put back; 0 is as many as the
 	// webhook takes. Live traffic goes first either way.
 	Rate   float64 `json:"rate,omitempty"`
@@ -128,19 +132,24 @@ type Replays struct {
 }
 
 // Replay is a replay under way, ended, or, with DryRun, only counted: it then
-// has no ID.
+// has no ID. It has more than fifteen fields because it is what was asked for and
+// how far it is, flat as a row of a table.
 type Replay struct {
 	ID        string   `json:"id"`
 	Webhook   string   `json:"webhook"`
 	Status    []string `json:"status"`
 	Event     string   `json:"event"`
+	EventID   string   `json:"event_id"`
+	Where     string   `json:"where"`
 	Since     Time     `json:"since"`
 	Until     Time     `json:"until"`
 	Rate      float64  `json:"rate"`
 	DryRun    bool     `json:"dry_run"`
-	Matched   int64    `json:"matched"`  // finished deliveries that the request names
-	Requeued  int64    `json:"requeued"` // put back so far
-	Expired   int64    `json:"expired"`  // left out: their payload is gone
+	Matched   int64    `json:"matched"`   // finished deliveries that the request names
+	Requeued  int64    `json:"requeued"`  // put back so far
+	Expired   int64    `json:"expired"`   // left out: their payload is gone
+	Undecided int64    `json:"undecided"` // left out: where failed on their payload
+	Trouble   string   `json:"trouble"`   // the first of those, and why
 	Done      bool     `json:"done"`
 	StartedAt Time     `json:"started_at"`
 }

@@ -348,3 +348,17 @@ func TestAProcessThatWorksGetsAhead(t *testing.T) {
 		t.Error("timers are progress")
 	}
 }
+
+func FuzzStatus(f *testing.F) {
+	f.Add([]byte("Name:\tx\nState:\tD (disk sleep)\nvoluntary_ctxt_switches:\t150\n"))
+	f.Add([]byte("State:\nState\n:\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		state, switches := parseStatus(text)
+		if state == 0 && bytes.HasPrefix(text, []byte("State:\tD")) {
+			t.Errorf("no state in %q", text)
+		}
+		if len(switches) > len(text) {
+			t.Errorf("%q is more than %q", switches, text)
+		}
+	})
+}

@@ -205,6 +205,9 @@ func sameIdentity(w *config.Webhook, in *rest.WebhookChange) error {
 }
 
 func notFound(id string) error {
+	if config.KeyPath(id)[0] == "notify" {
+		return conflict("id", "%q is told about the relay itself: what it is, the files say under notify", id)
+	}
 	return &Refusal{Status: http.StatusNotFound, Code: rest.CodeNotFound, Message: fmt.Sprintf("no file defines the webhook %q", id)}
 }
 

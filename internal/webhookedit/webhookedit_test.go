@@ -271,7 +271,9 @@ func TestAnUnknownWebhookIsNotFound(t *testing.T) {
 		refused(t, err, 404)
 		refused(t, w.editor.Delete(t.Context(), nil, id), 404)
 	}
-	_, err := w.editor.Change(t.Context(), nil, "expenses.backend", rest.WebhookChange{ID: new("other")})
+	_, err := w.editor.Change(t.Context(), nil, "relay.webhook.failing", rest.WebhookChange{Active: new(false)})
+	refused(t, err, 409, "under notify")
+	_, err = w.editor.Change(t.Context(), nil, "expenses.backend", rest.WebhookChange{ID: new("other")})
 	refused(t, err, 422, "cannot be changed")
 }
 
