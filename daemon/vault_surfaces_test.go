@@ -23,7 +23,7 @@ import (
 // surfaces are where a secret could come out.
 func surfaces() []string {
 	return []string{"log", "output of commands", "arguments of processes", "environment of children", "core file", "store", "metrics",
-		"admin routes", "stream", "configuration as shown", "curl line", "errors of check, plan and reload", "delivery log", "standard error of plugins", "panic"}
+		"admin routes", "stream", "configuration as shown", "curl line", "errors of check, plan and reload", "delivery log", "standard error of plugins", "panic", "page"}
 }
 
 // hand hands in an event for the helper and waits until each of its deliveries was
@@ -66,9 +66,10 @@ func (v *vault) collect(deliveries []string, hook string) {
 		}
 		v.add("curl line", id, []byte(detail.Curl))
 	}
+	pages := v.browse(deliveries, hook)
 	v.commands(deliveries, hook)
 	v.routes(deliveries[0], hook)
-	v.mistakes()
+	v.mistakes(pages)
 	_, text := v.ask(v.t, "GET", "/metrics", "")
 	v.add("metrics", "GET /metrics", text)
 	stop()
@@ -233,8 +234,8 @@ func (v *vault) routes(id, hook string) {
 }
 
 // mistakes are made near each secret: in the main file, and in the files that it refers
-// to. check, plan and reload say what is wrong.
-func (v *vault) mistakes() {
+// to. check, plan, reload and the page say what is wrong.
+func (v *vault) mistakes(pages func(when string)) {
 	v.t.Helper()
 	kinds := []func(line string) string{
 		func(l string) string { return strings.Replace(l, ": ", ": [", 1) },
@@ -263,6 +264,7 @@ func (v *vault) mistakes() {
 			}
 			v.add("errors of check, plan and reload", route+" "+what, text)
 		}
+		pages("after a mistake in " + what)
 		tried++
 	}
 	for i, line := range lines {

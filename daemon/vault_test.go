@@ -56,7 +56,7 @@ func TestNoSecretIsSightedAnywhere(t *testing.T) {
 		}
 	}
 	t.Attr("cases", strconv.Itoa(cases))
-	if cases != 180 || len(v.out) != len(surfaces()) {
+	if cases != 208 || len(v.out) != len(surfaces()) {
 		t.Errorf("%d cases on %d surfaces", cases, len(v.out))
 	}
 	// What was told must have come, masked.

@@ -35,9 +35,10 @@ const (
 	vaultZap     = "ZapPath-s3cr3t_eight-theta" // has the form of an id: see the control
 	vaultProxy   = "ProxyWord.s3cr3t-nine-iota"
 	vaultURL     = "UrlPart.s3cr3t-ten-kappa"
+	vaultWeb     = "WebToken/s3cr3t+thirteen=mu"
 )
 
-// planted is one secret of the twelve.
+// planted is one secret of the thirteen.
 type planted struct {
 	name    string
 	literal bool                // it stands in the configuration file itself
@@ -111,7 +112,7 @@ func (v *vault) plant() {
 		v.t.Fatal(err)
 	}
 	for name, text := range map[string]string{"ca.pem": ca.pem, "client.pem": clientCert, "client.key": clientKey, "google.json": string(account), "old": vaultOld + "\n",
-		"token": vaultToken, "slack.url": "https://hooks.slack.com/services/T0/B0/" + vaultSlack, "zap.url": "https://hooks.zapier.com/hooks/catch/1/" + vaultZap + "/"} {
+		"token": vaultToken, "web.token": vaultWeb, "slack.url": "https://hooks.slack.com/services/T0/B0/" + vaultSlack, "zap.url": "https://hooks.zapier.com/hooks/catch/1/" + vaultZap + "/"} {
 		v.put(name, text)
 	}
 	add := func(name string, literal bool, parts ...string) {
@@ -133,6 +134,7 @@ func (v *vault) plant() {
 	add("the password of the proxy", false, vaultProxy)
 	add("a part of a URL", true, vaultURL)
 	add("the key of a client's certificate", false, linesOf(clientKey)...)
+	add("the token of the page", false, vaultWeb)
 }
 
 // linesOf are the lines of a key that can be recognised: the first of those that we make
@@ -154,7 +156,7 @@ func (v *vault) configuration(deadly, extra string) string {
 			name, sink, v.file("record-"+name), v.file(file))
 	}
 	healthy := zoo.Name("healthy")
-	return fmt.Sprintf(`listen: {events: %[1]s/events.sock, admin: %[1]s/admin.sock}
+	return fmt.Sprintf(`listen: {events: %[1]s/events.sock, admin: %[1]s/admin.sock, web: "127.0.0.1:0", web_token: "${file:%[1]s/web.token}"}
 log: {format: text, level: debug}
 queue: {dir: %[2]s, min_free: 128MiB}
 retry: {timeout: 30s, schedule: [1h]}
