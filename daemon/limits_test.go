@@ -49,7 +49,7 @@ func TestAStartUnderALimitIsRefusedClearly(t *testing.T) {
 	}
 	p.stop()
 	before := names(t, s.data)
-	cases := map[string]string{"-n 8": "LimitNOFILE=", "-n 10": "LimitNOFILE=", "-n 12": "LimitNOFILE=", "-n 15": "LimitNOFILE=", "-n 16": "LimitNOFILE=",
+	cases := map[string]string{"-n 10": "LimitNOFILE=", "-n 12": "LimitNOFILE=", "-n 14": "LimitNOFILE=", "-n 15": "LimitNOFILE=", "-n 16": "LimitNOFILE=",
 		"-n 18": "LimitNOFILE=", "-n 20": "LimitNOFILE=", "-n 64": "LimitNOFILE=", "-n 255": "LimitNOFILE=", "-f 1": "LimitFSIZE=", "-f 100000": "LimitFSIZE="}
 	for limit, says := range cases {
 		s.limited(limit)
