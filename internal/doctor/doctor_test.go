@@ -225,7 +225,7 @@ func TestWhatTheLogSaysOfAReceiver(t *testing.T) {
 		{"slow", []*rest.DeliveryDetail{one(rest.StatusSuccess, 200, "{}", 6*time.Second)}, "slow answers", "1 of the last 1"},
 		{"429", []*rest.DeliveryDetail{one(rest.StatusFailed, 429, "{}", 0), one(rest.StatusSuccess, 200, "{}", 0)}, "schedule", "for good with 429"},
 		{"mostly failing", []*rest.DeliveryDetail{one(rest.StatusFailed, 400, "{}", 0)}, "log", "1 of the last 1"},
-		{"large and taken", []*rest.DeliveryDetail{one(rest.StatusSuccess, 200, large, 0)}, "log", "in order"},
+		{"large and taken", []*rest.DeliveryDetail{one(rest.StatusSuccess, 200, large, 0)}, "log", "nothing wrong"},
 	} {
 		var results []Result
 		d := &doctor{Options: Options{Found: func(r Result) { results = append(results, r) }}, subject: "x.a"}

@@ -301,6 +301,6 @@ func (d *doctor) limitsOf(w *config.Webhook, h *history) {
 		report(d.at(keyOf(w.ID)...), "log", Warning, fmt.Sprintf("%d of the last %d deliveries failed", h.failed, h.rows), "peanuts-relay deliveries "+w.ID+" --status failed; when it is well, peanuts-relay replay "+w.ID)
 	}
 	if fine {
-		d.ok("log", "the last %s are in order", plural(h.rows, "delivery"))
+		d.ok("log", "nothing wrong with the last %s", plural(h.rows, "delivery"))
 	}
 }
